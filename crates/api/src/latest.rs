@@ -1,0 +1,125 @@
+//! `GET /v1/latest`: the newest reading of each series.
+//!
+//! Owns: the search backwards in time and the page. Does not know: how blocks are found.
+//! Invariant: of a key that came several times the first value counts, as everywhere.
+
+use crate::Api;
+use crate::answer::{Answer, Json};
+use crate::engine::{Engine, Room, Wanted, by_shard, off_the_workers, visit_runs};
+use crate::failure::{self, Result};
+use crate::params::{Format, Page, Params, check_devices};
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use headwater_core::filter::SeriesFilter;
+use headwater_core::series::{SeriesKey, Shard};
+use headwater_core::time::{HOUR, TimeRange, Timestamp};
+use headwater_web::Caller;
+
+/// Memory of a row: its series, and its text.
+const BYTES_PER_ROW: usize = 1_536;
+/// At least so many series are looked at together, and at most. (Tests walk several slices with a few series.)
+const SMALLEST_SLICE: usize = if cfg!(test) { 2 } else { 256 };
+const LARGEST_SLICE: usize = 32_768;
+
+/// The newest reading of a series.
+type Newest = (SeriesKey, i64, f64);
+
+/// The handler.
+pub(crate) async fn latest(State(api): State<Api>, caller: Caller, RawQuery(raw): RawQuery, headers: HeaderMap) -> Result<Response> {
+    let mut params = Params::decode("/v1/latest", raw.as_deref());
+    let filter = params.series(&caller);
+    let page = params.page(&caller, api.config.default_limit);
+    let after = page.after_series(&mut params);
+    params.finish()?;
+    check_devices(&filter.devices, &caller.devices)?;
+    let mut room = api.room().await?;
+    let rows = find(&api, &mut room, &filter, after, page.limit).await?;
+    off_the_workers(rows.len(), move || write(&rows, &page)).await?.into_response(&headers, room)
+}
+
+/// The rows of a page, and at least one more when there are more. The snapshot is gone on return.
+async fn find(api: &Api, room: &mut Room, filter: &SeriesFilter, mut after: Option<SeriesKey>, limit: usize) -> Result<Vec<Newest>> {
+    let mut engine = Engine::new(api.snapshot().await?, &api.config, room);
+    let mut rows: Vec<Newest> = Vec::new();
+    let mut size = SMALLEST_SLICE / 2;
+    while rows.len() <= limit {
+        size = (limit + 1 - rows.len()).max(size * 2).min(LARGEST_SLICE);
+        engine.hold((rows.len() + size) * BYTES_PER_ROW + api.config.block_bytes).await?;
+        let slice = engine.slice(filter, after.as_ref(), size).await?;
+        let Some(last) = slice.last() else { break };
+        after = Some(last.key.clone());
+        let mut newest = vec![None; slice.len()];
+        for (shard, wanted) in by_shard(&slice) {
+            search(&mut engine, shard, wanted, &mut newest).await?;
+        }
+        let found = slice.into_iter().zip(newest).filter_map(|(series, newest)| newest.map(|(time, value)| (series.key, time, value)));
+        rows.extend(found);
+    }
+    Ok(rows)
+}
+
+/// Finds the newest reading of every wanted series of a shard, in ever longer spans of time before the shard's last: most
+/// series sent something lately, and only the blocks of the rest are read.
+async fn search(engine: &mut Engine<'_>, shard: Shard, mut wanted: Vec<Wanted>, newest: &mut [Option<(i64, f64)>]) -> Result<()> {
+    let stats = engine.snapshot.block_stats(shard, TimeRange::ALL).await.map_err(failure::of_store)?;
+    let Some(earliest) = stats.iter().map(|(_, stats)| stats.min_time).min() else { return Ok(()) };
+    let mut end = stats.iter().map(|(_, stats)| stats.max_time).max().unwrap_or(earliest).saturating_add(1);
+    let mut span = HOUR;
+    while !wanted.is_empty() && earliest < end {
+        let range = TimeRange::new(Timestamp(end.saturating_sub(span)), Timestamp(end));
+        let touched = stats.iter().filter(|(_, stats)| range.touches(stats.min_time, stats.max_time));
+        engine.spend(touched.map(|(_, stats)| stats.readings).sum())?;
+        look(engine, shard, range, &wanted, newest).await?;
+        wanted.retain(|wanted| newest[wanted.index].is_none());
+        (end, span) = (range.from.0, span.saturating_mul(4));
+    }
+    Ok(())
+}
+
+/// Looks for newer readings within `range`.
+async fn look(engine: &mut Engine<'_>, shard: Shard, range: TimeRange, wanted: &[Wanted], newest: &mut [Option<(i64, f64)>]) -> Result<()> {
+    let mut at = None;
+    loop {
+        let blocks = engine.blocks(shard, range, &mut at).await?;
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        for block in &blocks {
+            visit_runs(block, wanted, |place, run| {
+                let times = &block.times[run.clone()];
+                let inside = times.partition_point(|&time| time < range.to.0);
+                let Some(&time) = times[..inside].last().filter(|&&time| time >= range.from.0) else { return };
+                // The first of the readings with this time.
+                let value = block.values[run.start + times.partition_point(|&earlier| earlier < time)];
+                let known = &mut newest[wanted[place].index];
+                if known.is_none_or(|(newest, _)| time > newest) {
+                    *known = Some((time, value));
+                }
+            });
+        }
+    }
+}
+
+fn write(rows: &[Newest], page: &Page) -> Answer {
+    let last = rows.get(page.limit.saturating_sub(1)).filter(|_| rows.len() > page.limit);
+    let next = last.map(|(key, ..)| page.cursor_after(None, None, key.as_str().to_owned(), None));
+    let mut json = Json::with_capacity(rows.len() * 128);
+    json.open(b'{');
+    json.name("rows");
+    json.open(b'[');
+    for (key, time, value) in rows.iter().take(page.limit) {
+        let parts = key.parts();
+        json.open(b'{');
+        json.time("time", Timestamp(*time));
+        json.member("device", parts.device);
+        json.member("metric", parts.metric);
+        json.tags(parts.tags().map(|(name, value)| (name, Some(value))));
+        json.member("value", value);
+        json.close(b'}');
+    }
+    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, next: next.map(|next| page.link_to(&next)) }
+}
+
+#[cfg(test)]
+mod tests;

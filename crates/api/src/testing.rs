@@ -1,0 +1,157 @@
+//! A face on a store and a log in memory, and requests to it.
+
+use crate::{Config, Deps, face};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use headwater_contract::builders::{START, store_readings};
+use headwater_contract::{MemoryLog, MemoryStore};
+use headwater_core::clock::ManualClock;
+use headwater_core::glob::{DevicePatterns, Glob};
+use headwater_core::health::Health;
+use headwater_core::store::Queries;
+use headwater_web::{Budget, Caller, Scope, Scopes};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::sync::Arc;
+use tower::ServiceExt;
+
+pub(crate) use headwater_contract::builders::{Reading, at, reading};
+
+/// Memory for all answers of a test.
+const BUDGET: usize = 256 << 20;
+
+/// The role at work. It is [`START`] until the clock is set.
+pub(crate) struct Stack {
+    pub(crate) store: MemoryStore,
+    pub(crate) log: MemoryLog,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) health: Health,
+    pub(crate) budget: Arc<Budget>,
+    router: Router,
+}
+
+/// A response that has been read.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Stack {
+    pub(crate) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
+        Self::on(MemoryStore::new(), config, BUDGET)
+    }
+
+    pub(crate) fn on(store: MemoryStore, config: Config, budget_bytes: usize) -> Self {
+        Self::behind(Arc::new(store.clone()), store, config, budget_bytes)
+    }
+
+    /// Asks `queries`, which stands before `store`.
+    pub(crate) fn behind(queries: Arc<dyn Queries>, store: MemoryStore, config: Config, budget_bytes: usize) -> Self {
+        let (log, clock, health) = (MemoryLog::new(2), Arc::new(ManualClock::at(START)), Health::default());
+        let budget = Budget::new(budget_bytes, "answers");
+        let deps = Deps {
+            store: queries,
+            log: Arc::new(log.clone()),
+            clock: Arc::clone(&clock) as _,
+            answer_budget: Arc::clone(&budget),
+            health: health.clone(),
+            roles: vec!["ingest".into(), "api".into()],
+            version: "1.2.3".into(),
+        };
+        Self { store, log, clock, health, budget, router: face(config, deps).router }
+    }
+
+    /// Commits readings as one batch.
+    pub(crate) async fn commit(&self, readings: &[Reading]) {
+        store_readings(&self.store, readings).await;
+    }
+
+    /// Asks as a caller who may see everything.
+    pub(crate) async fn get(&self, uri: &str) -> Got {
+        self.ask(uri, caller(DevicePatterns::All), &[]).await
+    }
+
+    /// Asks as a caller who is narrowed to devices.
+    pub(crate) async fn get_as(&self, devices: &[&str], uri: &str) -> Got {
+        let devices = DevicePatterns::Some(devices.iter().map(|device| Glob::new(*device)).collect());
+        self.ask(uri, caller(devices), &[]).await
+    }
+
+    /// Asks with headers.
+    pub(crate) async fn get_with(&self, uri: &str, headers: &[(header::HeaderName, &str)]) -> Got {
+        self.ask(uri, caller(DevicePatterns::All), headers).await
+    }
+
+    async fn ask(&self, uri: &str, caller: Caller, headers: &[(header::HeaderName, &str)]) -> Got {
+        let mut request = Request::get(uri).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(caller);
+        request.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Got { status: parts.status, headers: parts.headers, bytes: body.collect().await.unwrap().to_bytes().to_vec() }
+    }
+
+    /// All rows of a list, by pages of `limit`; checks that no page is empty or too long.
+    pub(crate) async fn all_pages(&self, uri: &str, limit: usize) -> Vec<Value> {
+        let mut rows = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("{uri}&limit={limit}{cursor}")).await.ok().json();
+            let of_page = page["rows"].as_array().unwrap();
+            assert!(of_page.len() <= limit, "{page}");
+            rows.extend(of_page.iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => {
+                    assert_eq!(of_page.len(), limit, "a page before the last is full");
+                    cursor = format!("&cursor={next}");
+                }
+                None => return rows,
+            }
+        }
+    }
+}
+
+impl Got {
+    /// Asserts that it is a 200.
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text());
+        self
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub(crate) fn rows(&self) -> Vec<Value> {
+        self.json()["rows"].as_array().unwrap().clone()
+    }
+
+    pub(crate) fn header(&self, name: header::HeaderName) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    /// The status, the code, and the parameters that an error points at, sorted.
+    pub(crate) fn problem(&self) -> (u16, String, Vec<String>) {
+        assert_eq!(self.header(header::CONTENT_TYPE), "application/problem+json", "{}", self.text());
+        let problem = self.json();
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        let mut parameters: Vec<String> = errors.iter().map(|error| error["parameter"].as_str().unwrap().to_owned()).collect();
+        parameters.sort();
+        (self.status.as_u16(), problem["code"].as_str().unwrap().to_owned(), parameters)
+    }
+}
+
+fn caller(devices: DevicePatterns) -> Caller {
+    Caller { subject: "test".into(), scopes: Scopes::from(Scope::Admin), devices }
+}

@@ -1,0 +1,114 @@
+//! A store that fails when told to.
+
+use super::Faults;
+use headwater_core::BoxFuture;
+use headwater_core::block::{BlockStats, OpenBlock};
+use headwater_core::dead_letter::DeadLetter;
+use headwater_core::filter::SeriesFilter;
+use headwater_core::log::Position;
+use headwater_core::series::{Series, SeriesKey, Shard};
+use headwater_core::store::{
+    Batch, BatchId, Committed, DeadLetterQuery, Ingestion, NewSeries, Queries, Registered, Result, SeriesLimits, Snapshot, StoreError,
+    Totals,
+};
+use headwater_core::time::TimeRange;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A call of [`Ingestion`] or [`Queries`] that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the calls' own names")]
+pub enum StoreCall {
+    Positions,
+    OpenReadings,
+    Register,
+    Commit,
+    Snapshot,
+    /// Any question to a snapshot.
+    Question,
+}
+
+/// A store, and what is planned for its calls and those of its snapshots.
+pub struct FaultyStore {
+    store: Box<dyn crate::store::Store>,
+    /// What is planned.
+    pub faults: Faults<StoreCall, StoreError>,
+}
+
+impl FaultyStore {
+    /// A store that does what `store` does until something is planned.
+    pub fn new(store: impl Ingestion + Queries + 'static) -> Self {
+        Self { store: Box::new(store), faults: Faults::default() }
+    }
+}
+
+impl Ingestion for FaultyStore {
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<Position>>> {
+        Box::pin(self.faults.through(StoreCall::Positions, self.store.positions()))
+    }
+
+    fn open_readings(&self) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.faults.through(StoreCall::OpenReadings, self.store.open_readings()))
+    }
+
+    fn register(&self, series: Vec<NewSeries>, limits: SeriesLimits) -> BoxFuture<'_, Result<Vec<Registered>>> {
+        Box::pin(self.faults.through(StoreCall::Register, self.store.register(series, limits)))
+    }
+
+    fn commit(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Committed>> {
+        Box::pin(self.faults.through(StoreCall::Commit, self.store.commit(batch)))
+    }
+}
+
+impl Queries for FaultyStore {
+    fn snapshot(&self, lifetime: Duration) -> BoxFuture<'_, Result<Box<dyn Snapshot>>> {
+        let taking = self.faults.through(StoreCall::Snapshot, self.store.snapshot(lifetime));
+        Box::pin(async move {
+            let snapshot = FaultySnapshot { snapshot: taking.await?, faults: self.faults.clone() };
+            Ok(Box::new(snapshot) as Box<dyn Snapshot>)
+        })
+    }
+}
+
+struct FaultySnapshot {
+    snapshot: Box<dyn Snapshot>,
+    faults: Faults<StoreCall, StoreError>,
+}
+
+impl Snapshot for FaultySnapshot {
+    fn totals(&mut self) -> BoxFuture<'_, Result<Totals>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.totals()))
+    }
+
+    fn series<'a>(
+        &'a mut self,
+        filter: &'a SeriesFilter,
+        after: Option<&'a SeriesKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Series>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.series(filter, after, limit)))
+    }
+
+    fn block_stats(&mut self, shard: Shard, range: TimeRange) -> BoxFuture<'_, Result<Vec<(BatchId, BlockStats)>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.block_stats(shard, range)))
+    }
+
+    fn blocks(
+        &mut self,
+        shard: Shard,
+        range: TimeRange,
+        after: Option<BatchId>,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.blocks(shard, range, after, max_bytes)))
+    }
+
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.dead_letters(query, max_bytes)))
+    }
+
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.dead_letter(id)))
+    }
+}

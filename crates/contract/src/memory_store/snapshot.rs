@@ -1,0 +1,122 @@
+//! One state of a [`super::MemoryStore`]: every question is answered by looking at everything.
+
+use super::{Letter, State};
+use headwater_core::BoxFuture;
+use headwater_core::block::{BlockStats, OpenBlock};
+use headwater_core::dead_letter::DeadLetter;
+use headwater_core::filter::SeriesFilter;
+use headwater_core::glob::DevicePatterns;
+use headwater_core::series::{Series, SeriesKey, Shard};
+use headwater_core::store::{BatchId, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::time::TimeRange;
+use std::cmp::Reverse;
+use std::sync::Arc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// What a decoded reading takes of memory, as the seam counts it.
+const READING_BYTES: usize = 20;
+
+pub(super) struct MemorySnapshot {
+    pub(super) state: Arc<State>,
+    pub(super) deadline: Instant,
+}
+
+impl MemorySnapshot {
+    fn state(&self) -> Result<&State> {
+        if Instant::now() >= self.deadline { Err(StoreError::Deadline) } else { Ok(&self.state) }
+    }
+}
+
+impl State {
+    fn touching(&self, shard: Shard, range: TimeRange) -> impl Iterator<Item = (BatchId, &OpenBlock)> {
+        let of_shard = self.blocks.range((shard, BatchId(0))..=(shard, BatchId(u64::MAX)));
+        of_shard.map(|((_, batch), block)| (*batch, &**block)).filter(move |(_, block)| {
+            let stats = block.stats();
+            range.touches(stats.min_time, stats.max_time)
+        })
+    }
+
+    /// Matching letters, newest first.
+    fn letters(&self, query: &DeadLetterQuery) -> Vec<&Letter> {
+        let mut found: Vec<&Letter> = self.letters.values().filter(|letter| letter.is_whole() && asked_for(query, &letter.head)).collect();
+        found.sort_by_key(|letter| Reverse((letter.head.received_at, letter.head.id)));
+        found
+    }
+}
+
+fn asked_for(query: &DeadLetterQuery, letter: &DeadLetter) -> bool {
+    let device = letter.device.as_deref();
+    let visible = match &query.allowed {
+        DevicePatterns::All => true,
+        allowed => device.is_some_and(|device| allowed.allow(device)),
+    };
+    visible
+        && query.reason.is_none_or(|reason| reason == letter.reason)
+        && (query.devices.is_empty() || device.is_some_and(|device| query.devices.iter().any(|glob| glob.matches(device))))
+        && query.from.is_none_or(|from| from <= letter.received_at)
+        && query.to.is_none_or(|to| letter.received_at < to)
+        && query.after.is_none_or(|after| (letter.received_at, letter.id) < after)
+}
+
+/// The longest beginning whose sizes stay under `most`, at least one.
+fn fitting<T>(items: impl Iterator<Item = T>, most: usize, size: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut taken = 0usize;
+    let mut first = true;
+    items
+        .take_while(|item| {
+            taken = taken.saturating_add(size(item));
+            std::mem::take(&mut first) || taken <= most
+        })
+        .collect()
+}
+
+impl Snapshot for MemorySnapshot {
+    fn totals(&mut self) -> BoxFuture<'_, Result<Totals>> {
+        Box::pin(async { Ok(self.state()?.totals()) })
+    }
+
+    fn series<'a>(
+        &'a mut self,
+        filter: &'a SeriesFilter,
+        after: Option<&'a SeriesKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Series>>> {
+        Box::pin(async move {
+            let state = self.state()?;
+            let matching = state.ids.iter().filter(|(key, _)| after.is_none_or(|after| after < key) && filter.matches(key.as_str()));
+            Ok(matching.take(limit).map(|(_, id)| state.series[id.0 as usize].clone()).collect())
+        })
+    }
+
+    fn block_stats(&mut self, shard: Shard, range: TimeRange) -> BoxFuture<'_, Result<Vec<(BatchId, BlockStats)>>> {
+        Box::pin(async move { Ok(self.state()?.touching(shard, range).map(|(batch, block)| (batch, block.stats())).collect()) })
+    }
+
+    fn blocks(
+        &mut self,
+        shard: Shard,
+        range: TimeRange,
+        after: Option<BatchId>,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>> {
+        Box::pin(async move {
+            let later = self.state()?.touching(shard, range).filter(|(batch, _)| after.is_none_or(|after| after < *batch));
+            let page = fitting(later, max_bytes, |(_, block)| READING_BYTES * block.len());
+            Ok(page.into_iter().map(|(batch, block)| (batch, block.clone())).collect())
+        })
+    }
+
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+        Box::pin(async move {
+            let found = self.state()?.letters(query);
+            let page = fitting(found.iter().take(query.limit), max_bytes, |letter| letter.len());
+            let more = page.len() < found.len();
+            Ok((page.into_iter().map(|letter| letter.assembled()).collect(), more))
+        })
+    }
+
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+        Box::pin(async move { Ok(self.state()?.letters.get(&id).filter(|letter| letter.is_whole()).map(Letter::assembled)) })
+    }
+}

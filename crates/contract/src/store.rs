@@ -1,0 +1,99 @@
+//! The contract of [`headwater_core::store`]: what every store must do, one function per property.
+//!
+//! Owns: the properties, their list ([`store_suite!`](crate::store_suite)) and [`StoreHarness`], by which a backend hands in
+//! its stores. Does not know: any backend. Invariant: a property panics or holds.
+//!
+//! No property holds more than two snapshots at a time.
+
+mod blocks;
+mod commits;
+mod dead_letters;
+mod series;
+mod snapshots;
+mod view;
+
+pub use blocks::*;
+pub use commits::*;
+pub use dead_letters::*;
+pub use series::*;
+pub use snapshots::*;
+
+use headwater_core::BoxFuture;
+use headwater_core::store::{Ingestion, Queries};
+use std::sync::Arc;
+
+/// All that a store does.
+pub trait Store: Ingestion + Queries {}
+
+impl<S: Ingestion + Queries> Store for S {}
+
+/// Makes the store of one property. Each property gets a new one, and drops what it got before it opens it again.
+pub trait StoreHarness: Send {
+    /// Opens the store; the first time it is made and empty, later it is the same one after a restart. The harness closes what
+    /// it had opened before, so that nothing but stored bytes is carried over.
+    fn open(&mut self) -> BoxFuture<'_, Arc<dyn Store>>;
+}
+
+/// Makes one test for each property of the store: `store_suite!(make)`, where `make` is a function without arguments that
+/// returns a [`StoreHarness`](crate::store::StoreHarness), and is in scope. Properties that a backend cannot meet are named
+/// with a reason, `store_suite!(make, except: [name = "reason"])`, and shown as ignored.
+#[macro_export]
+macro_rules! store_suite {
+    ($make:expr) => {
+        $crate::store_suite!($make, except: []);
+    };
+    ($make:expr, except: [$($name:ident = $reason:literal),* $(,)?]) => {
+        $crate::__suite!(($) store, $make, [$($name = $reason),*], [
+            // commits.rs
+            a_new_store_is_empty
+            a_commit_is_seen_by_the_next_snapshot
+            every_snapshot_balances
+            open_readings_are_the_sum_of_all_blocks
+            batch_ids_rise
+            a_fenced_commit_changes_nothing_and_names_the_partition
+            a_first_commit_is_fenced_where_a_position_exists
+            a_commit_that_expects_a_position_is_fenced_where_none_exists
+            the_mismatch_of_one_partition_undoes_the_other
+            of_two_writers_from_the_same_position_one_is_fenced
+            a_batch_committed_again_is_fenced
+            positions_come_in_the_order_of_log_and_partition
+            gaps_are_recorded_and_counted
+            everything_survives_a_restart
+            // blocks.rs
+            blocks_come_back_bit_by_bit
+            blocks_come_in_the_order_of_their_batches
+            blocks_are_found_by_shard
+            blocks_are_found_by_the_times_that_they_touch
+            the_numbers_of_blocks_are_those_of_their_readings
+            paging_blocks_gives_each_once
+            // series.rs
+            registering_inserts_or_finds
+            ids_are_dense_and_survive_a_restart
+            answers_come_in_the_order_of_the_question
+            series_registered_by_two_at_once_have_one_id
+            registering_nothing_answers_nothing
+            a_registration_is_seen_by_later_snapshots_only
+            the_last_unit_wins_and_none_leaves_it
+            the_limit_of_a_device_refuses_new_series_only
+            the_limit_of_all_refuses_new_series_only
+            series_are_listed_by_the_bytes_of_their_keys
+            series_are_filtered_by_every_part
+            series_are_filtered_by_what_the_caller_may_see
+            paging_series_gives_each_once
+            // dead_letters.rs
+            a_dead_letter_is_shown_as_it_was_committed
+            a_dead_letter_is_put_together_from_its_parts
+            a_dead_letter_that_does_not_exist_is_none
+            a_dead_letter_committed_twice_is_kept_once
+            dead_letters_are_listed_newest_first
+            dead_letters_are_filtered_by_reason_device_and_time
+            dead_letters_without_a_device_are_seen_by_those_who_see_all
+            paging_dead_letters_gives_each_once
+            pages_of_dead_letters_stay_under_their_bytes
+            // snapshots.rs
+            a_snapshot_answers_the_same_before_and_after_a_concurrent_commit
+            a_snapshot_sees_the_state_in_which_it_was_taken
+            a_snapshot_past_its_deadline_says_so
+        ]);
+    };
+}

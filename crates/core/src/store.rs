@@ -1,0 +1,236 @@
+//! The second seam: the store, as one narrow trait for each of its users.
+//!
+//! Owns: [`Ingestion`], [`Queries`] with [`Snapshot`], and their words. Does not know: SQL, pools, which database.
+//!
+//! # Rules for implementers
+//!
+//! * Every method is one transaction. Absence is `Ok(None)` or an empty list, never an error.
+//! * [`Ingestion::commit`] is all or nothing: blocks, dead letters, gaps and positions together; it returns when durable.
+//!   Positions move by compare-and-set on the old value, last and in the order of partitions; one mismatch undoes everything
+//!   and names the partition.
+//! * Batch ids rise in the order of commits; blocks of a shard are read in the order of their batches.
+//! * A [`Snapshot`] sees one state of everything, whatever is committed meanwhile, until its deadline; after that its calls say
+//!   [`StoreError::Deadline`].
+//! * No counter row is shared by writers: `received` and `dead` live with the position and are added by the compare-and-set.
+
+use crate::BoxFuture;
+use crate::block::{BlockStats, OpenBlock};
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::filter::SeriesFilter;
+use crate::log::{Gap, Position};
+use crate::series::{Series, SeriesId, SeriesKey, Shard};
+use crate::time::{TimeRange, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Why the store did not do what it was asked; the kinds are what a caller acts on.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// A position was not where the writer believed; nothing was changed. Re-read the positions and resume.
+    #[error("partition {partition} was moved by another writer: expected {expected:?}, found {found:?}")]
+    Fenced {
+        /// The first partition that did not match.
+        partition: u32,
+        /// What the writer believed (`None` = no stored position).
+        expected: Option<u64>,
+        /// What is stored.
+        found: Option<u64>,
+    },
+    /// Whether the transaction took effect is not known. Re-read the positions: they tell.
+    #[error("the outcome of a commit is not known: {0}")]
+    Unknown(String),
+    /// No room at the moment (disk full, too many readers): wait and try again.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// Cannot be reached at the moment: wait and try again.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The snapshot's deadline has passed.
+    #[error("the query took longer than its deadline")]
+    Deadline,
+    /// Stored bytes are not what was written: a person must look.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// The store can no longer promise durability and has stopped; only a restart helps.
+    #[error("the store has stopped: {0}")]
+    Stopped(String),
+}
+
+impl StoreError {
+    /// Whether waiting and trying again can help.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Unavailable(_))
+    }
+}
+
+/// A result of the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The number of a batch; rises in commit order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// A series that a batch names and the writer does not know yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSeries {
+    /// Its identity.
+    pub key: SeriesKey,
+    /// The unit that came with it; `None` leaves a stored one alone, another one replaces it.
+    pub unit: Option<String>,
+}
+
+/// How many series there may be; existing ones never count as new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesLimits {
+    /// Of one device.
+    pub per_device: u64,
+    /// Of all devices together.
+    pub total: u64,
+}
+
+/// What became of a series that was to be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// It has this id, newly or already.
+    As(SeriesId),
+    /// It is new and beyond the limit of its device.
+    DeviceLimit,
+    /// It is new and beyond the limit of all.
+    TotalLimit,
+}
+
+/// A position to move, and what is counted with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Where it goes: log, partition, next record, CRC of the last record of the batch.
+    pub to: Position,
+    /// Where it must be: the stored `next`, or `None` where none is stored.
+    pub expected: Option<u64>,
+    /// Readings that the batch's records of this partition count as, by the records' own counts.
+    pub received: u64,
+    /// Readings of them that became dead letters.
+    pub dead: u64,
+}
+
+/// One batch of ingest.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Batch {
+    /// At most one block for each shard, in the order of shards.
+    pub blocks: Vec<OpenBlock>,
+    /// What was refused.
+    pub dead_letters: Vec<DeadLetter>,
+    /// What the log no longer had.
+    pub gaps: Vec<Gap>,
+    /// The positions of all partitions of the batch, in the order of partitions.
+    pub moves: Vec<Move>,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The batch's number.
+    pub batch: BatchId,
+    /// Readings that are open now, over all shards (the gauge `unsealed`).
+    pub open_readings: u64,
+}
+
+/// What ingest needs.
+pub trait Ingestion: Send + Sync {
+    /// All stored positions.
+    fn positions(&self) -> BoxFuture<'_, Result<Vec<Position>>>;
+
+    /// Readings that are open now.
+    fn open_readings(&self) -> BoxFuture<'_, Result<u64>>;
+
+    /// Inserts or finds series in one short transaction of its own, durable on return; the answers are in the order of the
+    /// question. Limits are counted in the transaction.
+    fn register(&self, series: Vec<NewSeries>, limits: SeriesLimits) -> BoxFuture<'_, Result<Vec<Registered>>>;
+
+    /// Commits a batch. See the module for the rules. The batch is shared, so that it can be committed again where the
+    /// outcome was not known.
+    fn commit(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Committed>>;
+}
+
+/// What the api role needs.
+pub trait Queries: Send + Sync {
+    /// One state of everything, for at most `lifetime` from now. Waits for a free reader no longer than that.
+    fn snapshot(&self, lifetime: Duration) -> BoxFuture<'_, Result<Box<dyn Snapshot>>>;
+}
+
+/// The conservation counts and the positions they belong to. `received = stored + duplicate + conflict + dead + unsealed`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Readings of all applied records, by the records' own counts.
+    pub received: u64,
+    /// Readings that are sealed, each key once.
+    pub stored: u64,
+    /// Repeats with the same value.
+    pub duplicate: u64,
+    /// Repeats with another value.
+    pub conflict: u64,
+    /// Readings that became dead letters on the way.
+    pub dead: u64,
+    /// Readings that are open.
+    pub unsealed: u64,
+    /// All stored positions, in the order of (log, partition).
+    pub positions: Vec<Position>,
+    /// Dead letters that are kept.
+    pub dead_letters: u64,
+    /// Dead letters that had to go because of the quota.
+    pub dead_letters_dropped: u64,
+    /// Gaps that were recorded.
+    pub gaps: u64,
+}
+
+/// Which block of a shard.
+pub type BlockKey = (BatchId, Shard);
+
+/// A page of dead letters to list, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterQuery {
+    /// Only this reason.
+    pub reason: Option<Reason>,
+    /// Only devices that match one of these; empty = all, those without a device included.
+    pub devices: Vec<crate::glob::Glob>,
+    /// What the caller may see; unless it is all, letters without a device are not seen.
+    pub allowed: crate::glob::DevicePatterns,
+    /// Bounds of `received_at`.
+    pub from: Option<Timestamp>,
+    /// Bounds of `received_at`, exclusive.
+    pub to: Option<Timestamp>,
+    /// Only those after this one in the order of the list: (received_at, id) descending.
+    pub after: Option<(Timestamp, Uuid)>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// One state of the store. Calls come one after the other.
+pub trait Snapshot: Send {
+    /// The counts and positions.
+    fn totals(&mut self) -> BoxFuture<'_, Result<Totals>>;
+
+    /// Up to `limit` series that match, by the bytes of their keys, after `after`.
+    fn series<'a>(&'a mut self, filter: &'a SeriesFilter, after: Option<&'a SeriesKey>, limit: usize)
+    -> BoxFuture<'a, Result<Vec<Series>>>;
+
+    /// The numbers of the shard's blocks that touch `range`, in the order of batches: what an answer would cost.
+    fn block_stats(&mut self, shard: Shard, range: TimeRange) -> BoxFuture<'_, Result<Vec<(BatchId, BlockStats)>>>;
+
+    /// The shard's blocks that touch `range`, in the order of batches, from after `after` on: as many as fit `max_bytes` of
+    /// memory when decoded (20 bytes a reading), at least one. An empty list is the end.
+    fn blocks(
+        &mut self,
+        shard: Shard,
+        range: TimeRange,
+        after: Option<BatchId>,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>>;
+
+    /// A page of dead letters, each put together from its parts, newest first. The bytes of all together stay under
+    /// `max_bytes` (at least one is returned), so a page may be shorter than asked for: `true` says that more follow.
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>>;
+
+    /// One dead letter.
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>>;
+}

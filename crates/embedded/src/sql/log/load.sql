@@ -1,0 +1,1 @@
+SELECT identity, next, start, applied, bytes FROM log WHERE id = 0

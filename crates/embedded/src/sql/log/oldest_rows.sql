@@ -1,0 +1,1 @@
+SELECT first, records, committed, bytes FROM record_rows ORDER BY first

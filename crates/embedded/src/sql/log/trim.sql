@@ -1,0 +1,1 @@
+DELETE FROM record_rows WHERE first < ?1

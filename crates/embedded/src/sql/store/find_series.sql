@@ -1,0 +1,1 @@
+SELECT id, unit FROM series WHERE key = ?1

@@ -1,0 +1,1 @@
+INSERT INTO series (id, key, unit) VALUES (?1, ?2, ?3)

@@ -1,0 +1,1 @@
+SELECT count(*) FROM series WHERE key >= ?1 AND key < ?2

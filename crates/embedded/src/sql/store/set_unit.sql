@@ -1,0 +1,1 @@
+UPDATE series SET unit = ?2 WHERE id = ?1

@@ -1,0 +1,78 @@
+//! Rows as the words of the core.
+//!
+//! Owns: the mapping of columns. Does not know: statements.
+//! Invariant: bytes and texts from the disk are checked; what does not fit is `Corrupt` and names the row.
+
+use crate::error::Fault;
+use crate::sqlite::uint;
+use headwater_core::block::{BlockStats, OpenBlock};
+use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
+use headwater_core::log::{LogId, Position};
+use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
+use headwater_core::store::{BatchId, StoreError};
+use headwater_core::time::Timestamp;
+use rusqlite::Row;
+use uuid::Uuid;
+
+type Result<T> = std::result::Result<T, Fault<StoreError>>;
+
+fn corrupt(words: String) -> Fault<StoreError> {
+    Fault::Said(StoreError::Corrupt(words))
+}
+
+/// `log, partition, next, crc`
+pub(super) fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
+    Ok(Position { log: LogId(row.get(0)?), partition: row.get(1)?, next: uint(row.get(2)?), crc: row.get(3)? })
+}
+
+/// `id, key, unit`, with the key as the caller has checked it to be text.
+pub(super) fn series(row: &Row<'_>, key: &str) -> Result<Series> {
+    let id: u32 = row.get(0)?;
+    let key = SeriesKey::parse(key).map_err(|problem| corrupt(format!("series {id} has a key that is none: {problem}")))?;
+    Ok(Series { id: SeriesId(id), key, unit: row.get(2)? })
+}
+
+/// `batch, readings, series, min_time, max_time`
+pub(super) fn block_stats(row: &Row<'_>) -> rusqlite::Result<(BatchId, BlockStats)> {
+    let stats = BlockStats { readings: uint(row.get(1)?), series: uint(row.get(2)?), min_time: row.get(3)?, max_time: row.get(4)? };
+    Ok((BatchId(uint(row.get(0)?)), stats))
+}
+
+/// A block from its bytes, which must be of this shard and hold this many readings.
+pub(super) fn block(bytes: &[u8], batch: BatchId, shard: Shard, readings: u64) -> Result<OpenBlock> {
+    let named = |what: &dyn std::fmt::Display| corrupt(format!("the open block of batch {} and shard {}: {what}", batch.0, shard.0));
+    let block = OpenBlock::decode(bytes).map_err(|damaged| named(&damaged))?;
+    if block.shard != shard || block.len() as u64 != readings {
+        return Err(named(&format_args!("its bytes hold {} readings of shard {} where {readings} should be", block.len(), block.shard.0)));
+    }
+    Ok(block)
+}
+
+/// Which letter, and how many bytes its parts have.
+pub(super) struct LetterRow {
+    pub(super) batch: i64,
+    pub(super) number: i64,
+    pub(super) bytes: u64,
+    /// Without its bytes.
+    pub(super) letter: DeadLetter,
+}
+
+/// `batch, number, id, received_at, reason, detail, device, format, count, parts, bytes, log, partition, position`
+pub(super) fn letter(row: &Row<'_>) -> Result<LetterRow> {
+    let id = Uuid::from_bytes(row.get(2)?);
+    let reason: String = row.get(4)?;
+    let letter = DeadLetter {
+        id,
+        received_at: Timestamp(row.get(3)?),
+        reason: Reason::parse(&reason).ok_or_else(|| corrupt(format!("dead letter {id} has the unknown reason {reason:?}")))?,
+        detail: row.get(5)?,
+        device: row.get(6)?,
+        format: row.get(7)?,
+        count: uint(row.get(8)?),
+        bytes: Vec::new(),
+        part: 0,
+        parts: row.get(9)?,
+        origin: Origin { log: LogId(row.get(11)?), partition: row.get(12)?, position: uint(row.get(13)?) },
+    };
+    Ok(LetterRow { batch: row.get(0)?, number: row.get(1)?, bytes: uint(row.get(10)?), letter })
+}

@@ -1,0 +1,323 @@
+//! The command line: names, flags and their help.
+//!
+//! Owns: how a command is written. Does not know: what it does.
+
+use crate::config::{Flags, Role};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A store for sensor readings with exact statistics.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run every role in this process, on nothing but a data directory.
+    Up(Server),
+    /// Run some roles in this process.
+    Run(Run),
+    /// Tokens of the built-in issuer.
+    #[command(subcommand)]
+    Token(Token),
+    /// Send files of readings to a server; run it again to resume (repeats are duplicates).
+    Import(Import),
+    /// Statistics of readings: count, average, percentiles and more, for any range.
+    Stats(Stats),
+    /// Raw readings.
+    Readings(Readings),
+    /// The newest reading of each series.
+    Latest(Series),
+    /// The series that there are.
+    Series(Series),
+}
+
+/// Flags of a server; each beats the environment, which beats the file.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Where everything is kept [default: headwater-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// A configuration file in TOML [env: HEADWATER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Listen where others can reach it, although there is no TLS
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// `headwater run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Which roles
+    #[arg(required = true, value_name = "ROLE")]
+    pub(crate) roles: Vec<Role>,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+impl Server {
+    /// What the flags say to the configuration.
+    pub(crate) fn flags(&self) -> Flags {
+        Flags::default().with("data_dir", "--data-dir", self.data_dir.as_ref().map(|dir| dir.to_string_lossy())).with(
+            "http.listen",
+            "--listen",
+            self.listen.as_deref(),
+        )
+    }
+}
+
+/// `headwater token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Sign a token with the key in the data directory; it alone is printed on standard output.
+    #[command(after_help = "Example: headwater token issue --scope 'read:stats read:readings' --devices 'plant-a/*' --ttl 30d")]
+    Issue(Issue),
+}
+
+/// `headwater token issue`.
+#[derive(Debug, Args)]
+pub(crate) struct Issue {
+    /// What it allows, separated by spaces: write:readings read:stats read:readings read:devices read:dead-letters, or admin for all
+    #[arg(long, required = true, value_name = "SCOPES")]
+    pub(crate) scope: Vec<String>,
+    /// Only these devices; `*` is any run of characters; repeatable [default: all]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) devices: Vec<String>,
+    /// How long it is valid; at most auth.max_ttl
+    #[arg(long, default_value = "24h", value_parser = headwater_web::duration::parse)]
+    pub(crate) ttl: Duration,
+    /// Whom it is for; stands in the server's log
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub(crate) subject: String,
+    /// Where the server keeps its key [default: headwater-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The server's configuration file [env: HEADWATER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Which server, and as whom.
+#[derive(Debug, Args)]
+pub(crate) struct Remote {
+    /// The server [env: HEADWATER_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// A file that holds a token [env: HEADWATER_TOKEN, the token itself]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// With no token: where the key is that signs a short-lived one [default: headwater-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// With no token: the server's configuration file [env: HEADWATER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `headwater import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Files end in .csv, .ndjson, .jsonl, .lp or .line, each also with .gz or .zst.")]
+pub(crate) struct Import {
+    /// The files; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// What is in them [default: by the file's name]
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// What a file of readings is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Comma-separated, long or wide
+    Csv,
+    /// One JSON object a line
+    Ndjson,
+    /// InfluxDB line protocol
+    Line,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Columns for people
+    Table,
+    /// The API's JSON
+    Json,
+    /// The API's CSV
+    Csv,
+}
+
+/// Flags that all questions have.
+#[derive(Debug, Args)]
+pub(crate) struct Asking {
+    /// A device, or a pattern with `*`; repeatable [default: all]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) device: Vec<String>,
+    /// A metric, or a pattern with `*`; repeatable [default: all]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) metric: Vec<String>,
+    /// Only series with this tag; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
+    pub(crate) tag: Vec<(String, String)>,
+    /// At most this many rows [default: all]
+    #[arg(long, value_name = "ROWS")]
+    pub(crate) limit: Option<u64>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+    /// The same as -o json
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+impl Asking {
+    /// How to print.
+    pub(crate) const fn output(&self) -> Output {
+        if self.json { Output::Json } else { self.output }
+    }
+}
+
+/// A range of time.
+#[derive(Debug, Args)]
+pub(crate) struct Range {
+    /// From here on: RFC 3339, an epoch, or relative such as now-1h or now-7d/d [default: now-1h]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<String>,
+    /// Up to here, exclusive [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<String>,
+}
+
+/// `headwater stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: headwater stats --device 'plant-a/*' --metric temperature --from now-1d --step 1h --stats count,avg,p99")]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+    #[command(flatten)]
+    pub(crate) range: Range,
+    /// Width of a bucket, such as 15m, 1h or 1d [default: one bucket]
+    #[arg(long)]
+    pub(crate) step: Option<String>,
+    /// Of count,sum,avg,min,max,range,stddev,stddev_pop,first,last,p0…p100 [default: count,avg,min,max,p50,p95,p99]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) stats: Option<String>,
+    /// A list of device and tag.NAME, or none [default: each series]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) group_by: Option<String>,
+    /// Buckets without data: none or null [default: none]
+    #[arg(long)]
+    pub(crate) fill: Option<String>,
+}
+
+/// `headwater readings`.
+#[derive(Debug, Args)]
+pub(crate) struct Readings {
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+    #[command(flatten)]
+    pub(crate) range: Range,
+}
+
+/// `headwater latest` and `headwater series`.
+#[derive(Debug, Args)]
+pub(crate) struct Series {
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("a tag is written NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_built_is_a_usage_error() {
+        for line in [
+            &["headwater", "run", "rollup"][..],
+            &["headwater", "run"],
+            &["headwater", "up", "--demo"],
+            &["headwater", "seal"],
+            &["headwater", "config", "print"],
+            &["headwater", "stats", "-o", "ndjson"],
+            &["headwater", "import"],
+        ] {
+            let refused = Cli::try_parse_from(line).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_taken_as_the_contract_writes_them() {
+        for line in [
+            &["headwater", "up", "--data-dir", "d", "--listen", "127.0.0.1:0", "--config", "f"][..],
+            &["headwater", "run", "gateway", "ingest", "api"],
+            &[
+                "headwater",
+                "token",
+                "issue",
+                "--scope",
+                "read:stats read:readings",
+                "--devices",
+                "plant-a/*",
+                "--devices",
+                "b",
+                "--ttl",
+                "1h",
+                "--subject",
+                "me",
+            ],
+            &["headwater", "import", "a.csv.gz", "-", "--format", "line"],
+            &[
+                "headwater",
+                "stats",
+                "--device",
+                "a",
+                "--metric",
+                "m",
+                "--metric",
+                "n",
+                "--tag",
+                "line=3",
+                "--from",
+                "now-1h",
+                "--step",
+                "1h",
+                "--fill",
+                "null",
+                "-o",
+                "csv",
+            ],
+            &["headwater", "series", "--json"],
+        ] {
+            Cli::try_parse_from(line).unwrap();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Precedence, refusals, and that all problems come at once.
+
+use super::*;
+use std::io::Write;
+
+const NOTHING: [(&str, &str); 0] = [];
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn loaded<const N: usize>(text: &str, environment: [(&str, &str); N], flags: Flags) -> Result<Settings, Problems> {
+    load(Some(file(text).path()), &environment.into_iter().collect(), flags)
+}
+
+fn problems<const N: usize>(text: &str, environment: [(&str, &str); N]) -> Vec<String> {
+    loaded(text, environment, Flags::default()).unwrap_err().0
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let settings = load(None, &NOTHING.into_iter().collect(), Flags::default()).unwrap();
+    assert_eq!(settings.data_dir, Path::new("headwater-data"));
+    assert_eq!(settings.roles, Role::ALL);
+    assert_eq!(settings.http.listen, "127.0.0.1:8080");
+    assert_eq!((settings.auth.issuer.as_str(), settings.auth.audience.as_str()), ("headwater", "headwater"));
+    assert_eq!(headwater_web::duration::print(settings.auth.max_ttl), "366d");
+    assert_eq!(settings.key_file(), Path::new("headwater-data/token-key.pem"));
+    assert_eq!(settings.gateway.device_tags, ["device", "device_id", "entity_id", "dev_eui", "host"]);
+    settings.checked(false).unwrap();
+}
+
+#[test]
+fn the_file_of_the_contract_is_read() {
+    let text = r#"
+        data_dir = "d"
+        roles = ["gateway", "ingest", "api"]
+        [log]
+        url = "embedded:"
+        [store]
+        url = "sqlite:"
+        [http]
+        listen = "127.0.0.1:9000"
+        [gateway]
+        device_tags = ["device", "host"]
+        [auth]
+        issuer = "headwater"
+        audience = "headwater"
+        max_ttl = "366d"
+        key_file = ""
+        [retention]
+        readings = "forever"
+        [logging]
+        filter = "info"
+    "#;
+    let settings = loaded(text, NOTHING, Flags::default()).unwrap();
+    assert_eq!(settings.http.listen, "127.0.0.1:9000");
+    assert_eq!(settings.gateway.device_tags, ["device", "host"]);
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
+    let text = "data_dir = 'of-file'\n[auth]\nissuer = 'of-file'\naudience = 'of-file'";
+    let environment = [("HEADWATER__DATA_DIR", "of-environment"), ("HEADWATER_AUTH__ISSUER", "of-environment")];
+    let flags = Flags::default().with("data_dir", "--data-dir", Some("of-flag"));
+    let settings = loaded(text, environment, flags).unwrap();
+    assert_eq!(settings.data_dir, Path::new("of-flag"));
+    assert_eq!(settings.auth.issuer, "of-environment");
+    assert_eq!(settings.auth.audience, "of-file");
+    assert_eq!(headwater_web::duration::print(settings.auth.max_ttl), "366d");
+}
+
+#[test]
+fn the_environment_can_name_the_file() {
+    let file = file("data_dir = 'elsewhere'");
+    let environment = [("HEADWATER_CONFIG", file.path().to_str().unwrap())].into_iter().collect();
+    assert_eq!(load(None, &environment, Flags::default()).unwrap().data_dir, Path::new("elsewhere"));
+}
+
+#[test]
+fn text_of_the_environment_stays_as_it_is_and_numbers_are_read_where_wanted() {
+    let settings = loaded("", [("HEADWATER_AUTH__ISSUER", "007"), ("HEADWATER_INGEST__BATCH_MS", "250")], Flags::default()).unwrap();
+    assert_eq!(settings.auth.issuer, "007");
+    assert_eq!(settings.ingest.batch_ms, 250);
+    let settings = loaded("", [("HEADWATER_AUTH__ISSUER", "12345678901234567890")], Flags::default()).unwrap();
+    assert_eq!(settings.auth.issuer, "12345678901234567890");
+}
+
+#[test]
+fn lists_of_the_environment_are_separated_by_commas() {
+    let environment = [("HEADWATER__ROLES", "api, gateway,ingest"), ("HEADWATER_GATEWAY__DEVICE_TAGS", "dev_eui,host")];
+    let settings = loaded("", environment, Flags::default()).unwrap();
+    assert_eq!(settings.roles, Role::ALL);
+    assert_eq!(settings.gateway.device_tags, ["dev_eui", "host"]);
+}
+
+#[test]
+fn variables_without_a_double_underscore_are_not_configuration() {
+    let environment = [("HEADWATER_PORT", "tcp://10.0.0.1:80"), ("HEADWATER_TOKEN", "x"), ("HEADWATERX__Y", "z"), ("OTHER__KEY", "1")];
+    loaded("", environment, Flags::default()).unwrap();
+}
+
+#[test]
+fn every_problem_is_reported_with_its_path_and_its_source() {
+    let text =
+        "nonsense = 1\nroles = ['rollup']\n[auth]\nmax_ttl = '1 year'\nisuer = 'x'\n[strange]\na = 1\n[http]\nlisten = 'here'\nlimitt = 3";
+    let environment = [
+        ("HEADWATER_STORE__URLL", "x"),
+        ("HEADWATER_LOG__URL", "kafka://u:secret@host/x"),
+        ("HEADWATER_NO__SUCH", "1"),
+        ("HEADWATER_A__B__C", "1"),
+    ];
+    let found = problems(text, environment);
+    let expected = [
+        "nonsense: there is no such key",
+        "roles: ",
+        "auth.max_ttl: `1 year` is not a duration",
+        "auth.isuer: unknown field `isuer`",
+        "strange: there is no such key",
+        "http.listen: `here` is not an address",
+        "http.limitt: unknown field `limitt`",
+        "store.urll (HEADWATER_STORE__URLL): unknown field `urll`",
+        "log.url: `kafka://` is not built into this version",
+        "no.such (HEADWATER_NO__SUCH): there is no such key",
+        "HEADWATER_A__B__C: names no key",
+    ];
+    for start in expected {
+        assert_eq!(found.iter().filter(|problem| problem.starts_with(start)).count(), 1, "`{start}` once in {found:#?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    assert!(!found.iter().any(|problem| problem.contains("secret")));
+}
+
+#[test]
+fn only_what_is_built_is_accepted() {
+    assert!(problems("[store]\nurl = 'postgres://user@host/db'", NOTHING)[0].contains("`postgres://` is not built into this version"));
+    assert!(problems("[store]\nurl = 'mysql://host'", NOTHING)[0].starts_with("store.url: this version has only `sqlite:`"));
+    assert!(problems("[log]\nurl = 'embedded:other'", NOTHING)[0].starts_with("log.url: is `embedded:` and nothing after it"));
+    assert!(problems("[retention]\nreadings = '30d'", NOTHING)[0].starts_with("retention.readings: "));
+    assert!(problems("[logging]\nfilter = 'a=b=c'", NOTHING)[0].starts_with("logging.filter: "));
+    assert!(problems("[ingest]\nbatch_ms = 0", NOTHING)[0].starts_with("ingest.batch_ms = 0 must"));
+    assert!(problems("store = 5", NOTHING)[0].starts_with("store: is a section"));
+    assert!(problems("[Store]\nurl = 'sqlite:'", NOTHING)[0].starts_with("Store: there is no such key"));
+    assert!(problems("roles = []", NOTHING)[0].starts_with("roles: at least one"));
+}
+
+#[test]
+fn a_file_that_is_missing_or_broken_is_named() {
+    let missing = load(Some(Path::new("/nonexistent/h.toml")), &NOTHING.into_iter().collect(), Flags::default()).unwrap_err();
+    assert!(missing.to_string().contains("/nonexistent/h.toml"));
+    assert_eq!(problems("data_dir = ", NOTHING).len(), 1);
+}
+
+#[test]
+fn roles_that_would_have_to_share_an_embedded_log_are_refused_in_words() {
+    let flags = |roles: &str| Flags::default().with("roles", "ROLE", Some(roles));
+    let refused = loaded("", NOTHING, flags("gateway")).unwrap().checked(false).unwrap_err().to_string();
+    let sentence = "`log.url = embedded:` lives in one process, but only `gateway` runs here; run all roles together or use a kafka:// log";
+    assert!(refused.contains(sentence), "{refused}");
+    let refused = loaded("", NOTHING, flags("api,ingest")).unwrap().checked(false).unwrap_err().to_string();
+    assert!(refused.contains("but only `ingest` and `api` run here"), "{refused}");
+    loaded("", NOTHING, flags("gateway,ingest,api")).unwrap().checked(false).unwrap();
+}
+
+#[test]
+fn a_listener_that_others_reach_needs_tls_or_a_word() {
+    let open = |listen: &str, extra: &str| loaded(&format!("[http]\nlisten = '{listen}'\n{extra}"), NOTHING, Flags::default()).unwrap();
+    for listen in ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:80"] {
+        let refused = open(listen, "").checked(false).unwrap_err().to_string();
+        assert!(refused.contains("--insecure") && refused.contains("http.behind_proxy"), "{refused}");
+        open(listen, "").checked(true).unwrap();
+        open(listen, "behind_proxy = true").checked(false).unwrap();
+    }
+    for listen in ["127.0.0.1:0", "[::1]:8080", "127.8.8.8:1"] {
+        open(listen, "").checked(false).unwrap();
+    }
+}

@@ -1,0 +1,45 @@
+//! The binary `headwater`: command line, configuration, wiring, lifecycle.
+//!
+//! Owns: what a person types and reads. Of the crates of the project only this one knows both roles and backends, and only
+//! [`wiring`] in it names a backend. Invariant: standard output carries data, standard error messages.
+
+mod cli;
+mod client;
+mod config;
+mod environment;
+#[cfg(feature = "failpoints")]
+mod failpoints;
+mod failure;
+mod import;
+mod keys;
+mod lifecycle;
+mod logging;
+mod output;
+mod query;
+mod ready;
+mod run;
+mod token;
+mod up;
+mod wiring;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use environment::Environment;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = Environment::of_process();
+    #[cfg(feature = "failpoints")]
+    failpoints::install(&environment);
+    failure::exit_code(match cli.command {
+        Command::Up(args) => up::run(&args, &environment),
+        Command::Run(args) => run::run(&args, &environment),
+        Command::Token(cli::Token::Issue(args)) => token::issue(&args, &environment),
+        Command::Import(args) => import::run(&args, &environment),
+        Command::Stats(args) => query::stats(&args, &environment),
+        Command::Readings(args) => query::readings(&args, &environment),
+        Command::Latest(args) => query::latest(&args, &environment),
+        Command::Series(args) => query::series(&args, &environment),
+    })
+}

@@ -1,0 +1,76 @@
+//! A server's life: configuration → messages → data directory → listener → keys → roles, and back.
+//!
+//! Owns: the order of the start. [`crate::wiring`] knows the parts, [`crate::lifecycle`] the end, [`crate::ready`] what is told
+//! once it works.
+
+use crate::cli::{Run, Server};
+use crate::config::{self, Checked, Flags};
+use crate::environment::Environment;
+use crate::failure::{Failure, Outcome};
+use crate::lifecycle::{self, Stop};
+use crate::wiring::{self, Backends, Process};
+use crate::{keys, logging, ready};
+use anyhow::{Context, anyhow};
+use std::io::ErrorKind;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// What is left of the runtime after the end is given this long; a second signal gives it nothing.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+/// `headwater run ROLE...`.
+pub(crate) fn run(args: &Run, environment: &Environment) -> Outcome {
+    let roles: Vec<&str> = args.roles.iter().map(|role| role.as_str()).collect();
+    serve(&args.server, args.server.flags().with("roles", "ROLE", Some(roles.join(","))), environment)
+}
+
+/// Runs a server until it is told to stop.
+pub(crate) fn serve(server: &Server, flags: Flags, environment: &Environment) -> Outcome {
+    let settings = config::load(server.config.as_deref(), environment, flags)?.checked(server.insecure)?;
+    logging::start(&settings.logging, environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let outcome = runtime.block_on(async {
+        let stop = Stop::on_signals()?;
+        tokio::select! {
+            outcome = live(settings, &stop) => outcome,
+            () = stop.hard.cancelled() => Err(anyhow!("stopped at once by a second signal; what was acknowledged is safe")),
+        }
+    });
+    runtime.shutdown_timeout(LAST_MOMENT);
+    outcome.map_err(Failure::Failed)
+}
+
+async fn live(settings: Checked, stop: &Stop) -> anyhow::Result<()> {
+    let backends = wiring::open(&settings).await?;
+    let outcome = work(settings, &backends, stop).await;
+    let closed = backends.close().await;
+    outcome.and(closed)
+}
+
+/// From the opened backends to the stop of everything that uses them.
+async fn work(settings: Checked, backends: &Backends, stop: &Stop) -> anyhow::Result<()> {
+    // Before the keys: a first start that finds its port taken leaves the next one to be the first.
+    let listener = bind(&settings).await?;
+    let keys = keys::of_server(&settings)?;
+    let address = listener.local_addr().context("look at the listener's address")?;
+    let mut process = Process::start(&settings, backends, &keys, listener, stop)?;
+    let outcome = tokio::select! {
+        () = ready::announce(&settings, &keys, address, backends.durability(), process.probes()) => None,
+        outcome = lifecycle::until_stopped(process.tasks(), stop) => Some(outcome),
+    };
+    let outcome = match outcome {
+        Some(early) => early,
+        None => lifecycle::until_stopped(process.tasks(), stop).await,
+    };
+    outcome.and(process.stop().await)
+}
+
+async fn bind(settings: &Checked) -> anyhow::Result<TcpListener> {
+    let address = &settings.http.listen;
+    TcpListener::bind(address.as_str()).await.map_err(|why| match why.kind() {
+        ErrorKind::AddrInUse => {
+            anyhow!("{address} is taken by another process; choose another address with --listen ADDR (or http.listen)")
+        }
+        _ => anyhow::Error::from(why).context(format!("listen on {address} (--listen ADDR chooses another address)")),
+    })
+}

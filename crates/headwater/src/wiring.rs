@@ -1,0 +1,211 @@
+//! The parts of a server and how they hang together: the only file that names backends.
+//!
+//! Owns: which backend stands behind each seam, what each role is given, and the order in which everything stops. Does not
+//! know: what roles and backends do.
+//!
+//! The order of a stop: the gateway takes no more writes → what was being appended is durable → ingest commits what is in the
+//! log → the listener finishes its answers and closes → the store closes. Each step has an end, and whatever is cut short is
+//! only work that the next start does again.
+
+use crate::config::{Checked, Role};
+use crate::keys::Keys;
+use crate::lifecycle::{Stop, Tasks};
+use anyhow::Context;
+use headwater_api as api;
+use headwater_core::clock::{Clock, SystemClock};
+use headwater_core::health::Health;
+use headwater_core::log::EventLog;
+use headwater_core::store::{Ingestion, Queries};
+use headwater_core::time::{SECOND, Timestamp};
+use headwater_embedded::Embedded;
+use headwater_gateway::{self as gateway, Gateway};
+use headwater_ingest as ingest;
+use headwater_web::{Budget, Face, Probe, Verifier};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// The memory for bodies that are being decoded, over the whole process.
+const DECODE_BUDGET_BYTES: usize = 256 << 20;
+/// The memory for answers that are being built and sent, over the whole process.
+const ANSWER_BUDGET_BYTES: usize = 256 << 20;
+
+/// How long each step of a stop may take: together less than the 30 s after which Kubernetes kills.
+const DRAIN_GATEWAY: Duration = Duration::from_secs(12);
+/// Ingest itself gives up after 10 s.
+const DRAIN_INGEST: Duration = Duration::from_secs(12);
+const DRAIN_LISTENER: Duration = Duration::from_secs(4);
+const CUT_LISTENER: Duration = Duration::from_secs(1);
+
+const INGEST: &str = "ingest";
+const LISTENER: &str = "the listener";
+
+/// The log and the store, opened.
+pub(crate) struct Backends {
+    embedded: Embedded,
+    log: Arc<dyn EventLog>,
+    ingestion: Arc<dyn Ingestion>,
+    queries: Arc<dyn Queries>,
+}
+
+/// Opens what the configuration names; takes the data directory's lock.
+pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
+    let (dir, limits) = (settings.data_dir.clone(), headwater_embedded::Config::default());
+    let opening = tokio::task::spawn_blocking(move || headwater_embedded::open(&dir, limits, clock()));
+    let embedded = opening.await.context("open the data directory")??;
+    let (log, ingestion, queries) = (embedded.log.clone(), embedded.store.clone(), embedded.store.clone());
+    Ok(Backends { embedded, log, ingestion, queries })
+}
+
+impl Backends {
+    /// What an acknowledgement means.
+    pub(crate) fn durability(&self) -> &'static str {
+        self.log.durability()
+    }
+
+    /// Ends the writers; everything committed is on disk already.
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
+        tokio::task::spawn_blocking(move || self.embedded.close()).await.context("close the data directory")
+    }
+}
+
+/// Everything that runs.
+pub(crate) struct Process {
+    tasks: Tasks,
+    gateway: Option<Gateway>,
+    gateway_stop: CancellationToken,
+    ingest_stop: CancellationToken,
+    listener_soft: CancellationToken,
+    listener_hard: CancellationToken,
+    health: Health,
+    probes: Vec<Probe>,
+}
+
+impl Process {
+    /// Starts the roles of the configuration, with their faces on `listener`.
+    pub(crate) fn start(settings: &Checked, backends: &Backends, keys: &Keys, listener: TcpListener, stop: &Stop) -> anyhow::Result<Self> {
+        let mut process = Self {
+            tasks: Tasks::default(),
+            gateway: None,
+            gateway_stop: CancellationToken::new(),
+            ingest_stop: CancellationToken::new(),
+            listener_soft: CancellationToken::new(),
+            // A second signal cuts the listener too.
+            listener_hard: stop.hard.child_token(),
+            health: Health::default(),
+            probes: Vec::new(),
+        };
+        if settings.runs(Role::Ingest) {
+            process.start_ingest(settings, backends);
+        }
+        let faces = process.faces(settings, backends)?;
+        process.probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
+        process.start_listener(settings, keys, faces, listener);
+        Ok(process)
+    }
+
+    fn start_ingest(&mut self, settings: &Checked, backends: &Backends) {
+        let deps = ingest::Deps { log: Arc::clone(&backends.log), store: Arc::clone(&backends.ingestion), health: self.health.clone() };
+        self.tasks.start(INGEST, ingest::run(settings.ingest.clone(), deps, self.ingest_stop.clone()));
+    }
+
+    fn faces(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Vec<Face>> {
+        let mut faces = Vec::new();
+        if settings.runs(Role::Gateway) {
+            let deps = gateway::Deps {
+                log: Arc::clone(&backends.log),
+                clock: clock(),
+                decode_budget: Budget::new(DECODE_BUDGET_BYTES, "decode"),
+                clock_floor: built_at()?,
+                health: self.health.clone(),
+            };
+            let gateway = gateway::face(settings.gateway.clone(), deps, self.gateway_stop.clone());
+            let Face { role, router, probes } = &gateway.face;
+            faces.push(Face { role, router: router.clone(), probes: probes.clone() });
+            self.gateway = Some(gateway);
+        }
+        if settings.runs(Role::Api) {
+            let deps = api::Deps {
+                store: Arc::clone(&backends.queries),
+                log: Arc::clone(&backends.log),
+                clock: clock(),
+                answer_budget: Budget::new(ANSWER_BUDGET_BYTES, "answers"),
+                health: self.health.clone(),
+                roles: settings.roles.iter().map(ToString::to_string).collect(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            };
+            faces.push(api::face(settings.api.clone(), deps));
+        }
+        Ok(faces)
+    }
+
+    fn start_listener(&mut self, settings: &Checked, keys: &Keys, faces: Vec<Face>, listener: TcpListener) {
+        let auth = &settings.auth;
+        let verifier = Verifier::new(vec![keys.verifying.clone()], &auth.issuer, &auth.audience, clock());
+        let app = headwater_web::app(faces, Arc::new(verifier), self.health.clone(), &settings.http);
+        let (soft, hard) = (self.listener_soft.clone(), self.listener_hard.clone());
+        self.tasks.start(LISTENER, headwater_web::serve(listener, app, settings.http.clone(), soft, hard));
+    }
+
+    /// What must work for the server to be ready.
+    pub(crate) fn probes(&self) -> Vec<Probe> {
+        self.probes.clone()
+    }
+
+    /// What runs.
+    pub(crate) const fn tasks(&mut self) -> &mut Tasks {
+        &mut self.tasks
+    }
+
+    /// Stops everything in the order of the module's head.
+    ///
+    /// # Errors
+    /// The first step that did not end well; the others are made all the same.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.health.waiting("process", "it is stopping");
+        self.gateway_stop.cancel();
+        if let Some(gateway) = &self.gateway
+            && timeout(DRAIN_GATEWAY, gateway.drained()).await.is_err()
+        {
+            warn!("some requests were still being sent after {} s; they were not acknowledged", DRAIN_GATEWAY.as_secs());
+        }
+        self.ingest_stop.cancel();
+        let ingest = self.tasks.ended(INGEST, DRAIN_INGEST).await;
+        self.listener_soft.cancel();
+        ingest.and(self.close_listener().await)
+    }
+
+    async fn close_listener(&mut self) -> anyhow::Result<()> {
+        let Err(why) = self.tasks.ended(LISTENER, DRAIN_LISTENER).await else { return Ok(()) };
+        if !self.tasks.runs(LISTENER) {
+            return Err(why);
+        }
+        warn!("some answers were still being read after {} s; they are cut", DRAIN_LISTENER.as_secs());
+        self.listener_hard.cancel();
+        self.tasks.ended(LISTENER, CUT_LISTENER).await
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+/// The time before which no clock can be right.
+fn built_at() -> anyhow::Result<Timestamp> {
+    let seconds: i64 = env!("HEADWATER_BUILT_AT").parse()?;
+    Ok(Timestamp(seconds.saturating_mul(SECOND)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_not_before_the_build() {
+        let built = built_at().unwrap();
+        assert!(built <= SystemClock.now());
+    }
+}

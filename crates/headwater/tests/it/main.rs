@@ -1,0 +1,41 @@
+//! Headwater as its users meet it: the real binary, its HTTP face, its command line, its death and its return.
+//!
+//! Run with the failpoints in the binary: `cargo test -p headwater --features failpoints --test it`.
+//! Tests are black-box: they know the contract (docs/) and nothing of the crates, but for the printing of times and the table
+//! of routes. They run in parallel, each on servers and directories of its own.
+
+// `cfg(test)` tells clippy that these are tests, where unwrap is the assertion.
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod doors;
+#[cfg(test)]
+mod durability;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod influx;
+#[cfg(test)]
+mod journal;
+#[cfg(test)]
+mod main_job;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod outcomes;
+#[cfg(test)]
+mod recovery;
+#[cfg(test)]
+mod stack;
+#[cfg(test)]
+mod start;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod tour;

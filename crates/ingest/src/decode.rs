@@ -1,0 +1,217 @@
+//! Records → columns with ids, and dead letters.
+//!
+//! Owns: what becomes of a record's content. Does not know: subscriptions, commits.
+//! Invariant: every reading that a record counts as ends in exactly one of the batch's columns or its dead letters.
+
+use crate::batch::Pending;
+use crate::registry::{Known, Registry};
+use headwater_core::columns::ReadingBatch;
+use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
+use headwater_core::log::{LogId, StoredRecord};
+use headwater_core::series::{Parts, SeriesId, SeriesKey};
+use headwater_core::store::NewSeries;
+use headwater_core::time::Timestamp;
+use headwater_wire::record::{self, Content, RefusedItem};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// A record between the log and a batch.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) partition: u32,
+    pub(crate) next: u64,
+    record: StoredRecord,
+    content: Result<Content, String>,
+}
+
+impl Decoded {
+    /// Decodes a record. Never fails: what cannot be decoded is kept as such.
+    pub(crate) fn of(partition: u32, next: u64, record: StoredRecord) -> Self {
+        let content = if record.damaged {
+            Err("its bytes are not those that were appended (checksum)".to_owned())
+        } else {
+            match record::decode(&record.payload) {
+                Ok(decoded) if decoded.count == record.count => Ok(decoded.content),
+                Ok(decoded) => Err(format!("it holds {} readings and its envelope says {}", decoded.count, record.count)),
+                Err(damaged) => Err(damaged.to_string()),
+            }
+        };
+        Self { partition, next, record, content }
+    }
+
+    fn readings(&self) -> Option<&ReadingBatch> {
+        match &self.content {
+            Ok(Content::Readings(batch)) => Some(batch),
+            _ => None,
+        }
+    }
+}
+
+/// The series of these records that the registry does not know, or knows with another unit; each once, sorted.
+pub(crate) fn unknown_series(records: &[Decoded], registry: &Registry) -> Vec<NewSeries> {
+    let mut unknown: HashMap<SeriesKey, Option<String>> = HashMap::new();
+    for batch in records.iter().filter_map(Decoded::readings) {
+        for (index, key) in batch.dictionary.keys().enumerate() {
+            let unit = batch.dictionary.unit(index as u32);
+            if registry.find(key, unit).is_some() {
+                continue;
+            }
+            // The decoder has checked the text; one that is none cannot come here, and would be refused below.
+            let Ok(key) = SeriesKey::parse(key) else { continue };
+            let entry = unknown.entry(key).or_default();
+            if let Some(unit) = unit {
+                *entry = Some(unit.to_owned());
+            }
+        }
+    }
+    let mut unknown: Vec<NewSeries> = unknown.into_iter().map(|(key, unit)| NewSeries { key, unit }).collect();
+    unknown.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    unknown
+}
+
+/// Moves records into the batch. `registered` holds the answers for the series that were unknown.
+pub(crate) fn absorb(
+    pending: &mut Pending,
+    log: &LogId,
+    expected: impl Fn(u32) -> Option<u64>,
+    records: Vec<Decoded>,
+    registry: &Registry,
+    registered: &HashMap<SeriesKey, Known>,
+) {
+    for decoded in records {
+        let Decoded { partition, next, record, content } = decoded;
+        let origin = Origin { log: log.clone(), partition, position: record.position };
+        let mut letters = Vec::new();
+        let dead = match content {
+            Ok(Content::Readings(batch)) => {
+                let ids = ids_of(&batch, registry, registered);
+                take_readings(pending, &batch, &ids);
+                refused_series(&batch, &ids, &origin, record.received_at, &mut letters)
+            }
+            Ok(Content::Refused(items)) => refused_items(items, &origin, record.received_at, &mut letters),
+            Err(why) => undecodable(&record, &origin, &why, &mut letters),
+        };
+        let entry = pending.advance(log, partition, expected(partition), next, Some(record.crc));
+        entry.received += record.count;
+        entry.dead += dead;
+        for letter in letters {
+            pending.bury(letter);
+        }
+    }
+}
+
+fn ids_of(batch: &ReadingBatch, registry: &Registry, registered: &HashMap<SeriesKey, Known>) -> Vec<Known> {
+    let known = |key: &str| match registry.find(key, None) {
+        Some(id) => Known::Id(id),
+        None => registered.get(key).copied().unwrap_or(Known::Refused("of its device")),
+    };
+    batch.dictionary.keys().map(known).collect()
+}
+
+fn take_readings(pending: &mut Pending, batch: &ReadingBatch, ids: &[Known]) {
+    let id_of = |series: u32| match ids.get(series as usize) {
+        Some(Known::Id(id)) => Some(*id),
+        _ => None,
+    };
+    if ids.iter().all(|id| matches!(id, Known::Id(_))) {
+        pending.series.extend(batch.series.iter().map(|&s| id_of(s).unwrap_or(SeriesId(0))));
+        pending.times.extend_from_slice(&batch.times);
+        pending.values.extend_from_slice(&batch.values);
+        return;
+    }
+    for i in 0..batch.len() {
+        if let Some(id) = id_of(batch.series[i]) {
+            pending.series.push(id);
+            pending.times.push(batch.times[i]);
+            pending.values.push(batch.values[i]);
+        }
+    }
+}
+
+/// One dead letter for each series of the record that is beyond a limit, with all its readings as JSON.
+fn refused_series(batch: &ReadingBatch, ids: &[Known], origin: &Origin, received_at: Timestamp, letters: &mut Vec<DeadLetter>) -> u64 {
+    let mut dead = 0;
+    for (index, known) in ids.iter().enumerate() {
+        let Known::Refused(limit) = known else { continue };
+        let key = batch.dictionary.key(index as u32);
+        let rows: Vec<serde_json::Value> = (0..batch.len())
+            .filter(|&i| batch.series[i] as usize == index)
+            .map(|i| reading_json(key, batch.times[i], batch.values[i]))
+            .collect();
+        let count = rows.len() as u64;
+        dead += count;
+        letters.push(DeadLetter {
+            id: made_id(origin, index as u64),
+            received_at,
+            reason: Reason::SeriesLimit,
+            detail: format!("a new series beyond the limit {limit}"),
+            device: Some(Parts::of(key).device.to_owned()),
+            format: "json".to_owned(),
+            count,
+            bytes: serde_json::Value::Array(rows).to_string().into_bytes(),
+            part: 0,
+            parts: 1,
+            origin: origin.clone(),
+        });
+    }
+    dead
+}
+
+/// A reading as `POST /v1/readings` takes it.
+fn reading_json(key: &str, time: i64, value: f64) -> serde_json::Value {
+    let parts = Parts::of(key);
+    let mut row = serde_json::json!({
+        "device": parts.device, "metric": parts.metric, "ts": Timestamp(time).to_string(), "value": value,
+    });
+    if !parts.has_no_tags() {
+        row["tags"] =
+            parts.tags().map(|(name, value)| (name.to_owned(), serde_json::Value::from(value))).collect::<serde_json::Map<_, _>>().into();
+    }
+    row
+}
+
+fn refused_items(items: Vec<RefusedItem>, origin: &Origin, received_at: Timestamp, letters: &mut Vec<DeadLetter>) -> u64 {
+    let mut dead = 0;
+    for item in items {
+        if item.part == 0 {
+            dead += item.count;
+        }
+        letters.push(DeadLetter {
+            id: item.id,
+            received_at,
+            reason: item.reason,
+            detail: item.detail,
+            device: item.device,
+            format: item.format,
+            count: item.count,
+            bytes: item.bytes,
+            part: item.part,
+            parts: item.parts,
+            origin: origin.clone(),
+        });
+    }
+    dead
+}
+
+fn undecodable(record: &StoredRecord, origin: &Origin, why: &str, letters: &mut Vec<DeadLetter>) -> u64 {
+    letters.push(DeadLetter {
+        id: made_id(origin, 0),
+        received_at: record.received_at,
+        reason: Reason::Undecodable,
+        detail: format!("record {} of partition {} of log {} cannot be decoded: {why}", origin.position, origin.partition, origin.log),
+        device: None,
+        format: "record".to_owned(),
+        count: record.count,
+        bytes: record.payload.to_vec(),
+        part: 0,
+        parts: 1,
+        origin: origin.clone(),
+    });
+    record.count
+}
+
+/// The id of a dead letter that ingest itself makes: a function of its place in the log, so that a replay makes the same.
+fn made_id(origin: &Origin, n: u64) -> Uuid {
+    let name = format!("headwater:{}/{}/{}/{n}", origin.log, origin.partition, origin.position);
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
+}

@@ -1,0 +1,66 @@
+//! The faces of the roles, and how they become one application.
+//!
+//! Owns: [`Face`], [`Probe`], [`app`]. Does not know: what a role does.
+
+use crate::access::{ROUTES, Route};
+use crate::config::Config;
+use crate::error::Error;
+use crate::gate::{self, Gate};
+use crate::probes::{self, Probes};
+use crate::shell::{self, Shell};
+use crate::token::Verifier;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use headwater_core::BoxFuture;
+use headwater_core::health::Health;
+use std::sync::Arc;
+
+/// What a role shows to the outside.
+pub struct Face {
+    /// The role's name as the table of routes has it.
+    pub role: &'static str,
+    /// Its routes, without a fallback of its own. Faces may share a path where their methods differ.
+    pub router: Router,
+    /// What must work for the role to be ready.
+    pub probes: Vec<Probe>,
+}
+
+/// A check that `/readyz` runs.
+#[derive(Clone)]
+pub struct Probe {
+    /// What is checked.
+    pub name: &'static str,
+    /// The check; an error says, in public words, what does not work. It is given two seconds.
+    pub check: Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+}
+
+impl Probe {
+    /// A probe from a function.
+    pub fn new<F>(name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Self { name, check: Arc::new(move || Box::pin(check())) }
+    }
+}
+
+/// The whole application: the routes of the faces and the probes, behind the gate (credentials and scope, before anything of a
+/// body is read), inside the shell (request ids, limits on bodies, draining, panics, the wording of errors).
+///
+/// # Panics
+/// When two faces have the same method of the same path, or a face has a fallback: a mistake in the program, seen at its start.
+pub fn app(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &Config) -> Router {
+    let roles: Vec<&'static str> = faces.iter().map(|face| face.role).chain(["web"]).collect();
+    let probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
+    let readiness = Arc::new(Probes::new(probes, health));
+    let own = Router::new().route("/livez", get(probes::livez)).route("/readyz", get(probes::readyz).with_state(readiness));
+    let routes: Arc<[Route]> = ROUTES.iter().filter(|route| roles.contains(&route.role)).copied().collect();
+    let shell = Arc::new(Shell::new(Arc::clone(&routes), config));
+    faces
+        .into_iter()
+        .fold(own, |all, face| all.merge(face.router))
+        .fallback(|| async { Error::not_found("not_found", "there is nothing at this path") })
+        .layer(from_fn_with_state(Arc::new(Gate { routes, verifier }), gate::enter))
+        .layer(from_fn_with_state(shell, shell::wrap))
+}

@@ -1,0 +1,39 @@
+//! The HTTP kit: everything about serving HTTP that is not a role's own.
+//!
+//! Owns: the table of route × scope ([`access::ROUTES`]), tokens, errors and their forms, the byte budgets, the gate and the shell
+//! that every request passes ([`app`]), the probes `/livez` and `/readyz`, and the listener with its limits ([`serve()`]).
+//!
+//! Does not know: what a handler does, readings, logs, stores, the configuration file. Roles hand in a [`Face`].
+//!
+//! Invariants: credentials and scope are checked before anything of a body is read; a path and method that are not in the table
+//! reach no handler; no internal detail leaves; every response carries `X-Request-Id`; nothing that a client does (or leaves
+//! undone) holds a connection, memory or a task for ever.
+
+pub mod access;
+pub mod body;
+pub mod budget;
+pub mod caller;
+pub mod config;
+pub mod duration;
+pub mod error;
+pub mod face;
+mod gate;
+mod key;
+mod listener;
+mod panics;
+mod probes;
+pub mod serve;
+mod shell;
+mod stream;
+mod supervise;
+pub mod token;
+
+pub use access::{Access, Errors, ROUTES, Route, Scope, Scopes};
+pub use body::read_body;
+pub use budget::{Budget, Reservation};
+pub use caller::{Caller, RequestId};
+pub use config::Config;
+pub use error::Error;
+pub use face::{Face, Probe, app};
+pub use serve::serve;
+pub use token::{Grant, SigningKey, Verifier, VerifyingKey};

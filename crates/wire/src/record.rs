@@ -1,0 +1,98 @@
+//! The record of the log: what a gateway appends and ingest reads back.
+//!
+//! Owns: the bytes of a record. Does not know: the log, which keeps them as they are.
+//! Invariants: decoding what was encoded gives the same readings, bit by bit, in the same order; every changed bit is refused
+//! (a CRC-32 of the record's own, whatever the log has); a decoder takes no more memory than a few times the record's length.
+//!
+//! # Layout
+//!
+//! Numbers are varints (signed ones zigzag), texts have their length in front, as in [`headwater_core::codec`].
+//!
+//! ```text
+//! "HWR1"  kind: 1 readings, 2 refused  received_at (signed)  count
+//!   readings   n series, each: bytes shared with the text before, then the rest of the text
+//!              n units,  each: series (less the one before), unit
+//!              count series numbers, each: signed difference to the one before plus one
+//!              count times, count values: core's columns
+//!   refused    n items,  each: id (16 bytes), reason, detail, device (0, or 1 and the text), format, count, part, parts, bytes
+//! CRC-32 of everything before, little-endian
+//! ```
+
+mod decode;
+mod encode;
+
+pub use decode::decode;
+pub use encode::{encode_readings, encode_refused};
+
+use headwater_core::columns::ReadingBatch;
+use headwater_core::dead_letter::Reason;
+use headwater_core::time::Timestamp;
+use uuid::Uuid;
+
+/// What a record begins with: the name and the version of its layout.
+const MAGIC: &[u8; 4] = b"HWR1";
+const KIND_READINGS: u8 = 1;
+const KIND_REFUSED: u8 = 2;
+
+/// A record, decoded.
+#[derive(Debug)]
+pub struct Decoded {
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// How many readings it counts as: its readings, or the counts of the items whose first part it carries.
+    pub count: u64,
+    /// What it carries.
+    pub content: Content,
+}
+
+/// What a record carries.
+#[derive(Debug)]
+pub enum Content {
+    /// Readings, in the order of the request.
+    Readings(ReadingBatch),
+    /// Refused items, or parts of them.
+    Refused(Vec<RefusedItem>),
+}
+
+/// A refused item on its way to become a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedItem {
+    /// The id of the dead letter, told to the sender.
+    pub id: Uuid,
+    /// Why.
+    pub reason: Reason,
+    /// What exactly was wrong.
+    pub detail: String,
+    /// The device, where one could be read.
+    pub device: Option<String>,
+    /// The format of the bytes, such as `json`.
+    pub format: String,
+    /// How many readings it counts as; the same in every part, and counted with part 0.
+    pub count: u64,
+    /// The original bytes, or those of this part.
+    pub bytes: Vec<u8>,
+    /// Which part this is, from 0.
+    pub part: u32,
+    /// How many parts there are.
+    pub parts: u32,
+}
+
+impl RefusedItem {
+    /// An item that is whole.
+    pub fn new(id: Uuid, refused: &crate::Refused, format: &str, body: &[u8]) -> Self {
+        Self {
+            id,
+            reason: refused.reason,
+            detail: refused.detail.clone(),
+            device: refused.device.clone(),
+            format: format.to_owned(),
+            count: refused.count,
+            bytes: body.get(refused.span.clone()).unwrap_or_default().to_vec(),
+            part: 0,
+            parts: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! `cargo xtask check`: everything that is wrong without running a test.
+
+use crate::metadata::Metadata;
+use crate::{rules, run_with, tidy};
+use std::process::Command;
+
+/// Format, lints, documentation, licences and bans, the rule of dependencies, tidiness.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let cargo = |args: &str| run_with(Command::new("cargo").args(args.split(' ')).env("RUSTDOCFLAGS", "-D warnings"));
+    cargo("fmt --all --check")?;
+    cargo("clippy --workspace --all-targets --features headwater/failpoints --locked -- -D warnings")?;
+    cargo("doc --workspace --no-deps --document-private-items --locked --quiet")?;
+    let metadata = Metadata::read()?;
+    let mut problems = rules::edges(&metadata);
+    problems.extend(rules::supply(&metadata));
+    problems.extend(tidy::problems()?);
+    for problem in &problems {
+        println!("{problem}");
+    }
+    anyhow::ensure!(problems.is_empty(), "{} problems", problems.len());
+    println!("check: {} crates of ours, {} packages in all, no problems", metadata.members().count(), metadata.packages.len());
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! `cargo xtask test`: the checks, then every test, with the counts at the end.
+//!
+//! Installs what the tests need and the machine lacks (Debian: strace). A missing tool makes its test fail, never skip.
+
+use crate::check;
+use anyhow::Context;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// The task.
+pub(crate) fn run() -> anyhow::Result<()> {
+    install("strace")?;
+    check::run()?;
+    // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
+    let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];
+    let (counts, green) = counted(Command::new("cargo").args(args))?;
+    println!("\n{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.ignored);
+    anyhow::ensure!(green && counts.failed == 0, "tests failed");
+    anyhow::ensure!(counts.ignored == 0, "{} tests were skipped", counts.ignored);
+    anyhow::ensure!(counts.passed > 0, "no test ran");
+    Ok(())
+}
+
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs cargo test, passes its output on and adds up its closing lines.
+fn counted(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("run cargo test")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(child.stdout.take().context("cargo's output")?).lines() {
+        let line = line?;
+        println!("{line}");
+        counts.add(&line);
+    }
+    Ok((counts, child.wait()?.success()))
+}
+
+impl Counts {
+    /// Adds a line such as `test result: ok. 12 passed; 0 failed; 0 ignored; …`; other lines say nothing.
+    fn add(&mut self, line: &str) {
+        let Some((_, figures)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else { return };
+        for part in figures.split("; ") {
+            let Some((n, what)) = part.split_once(' ') else { continue };
+            let n = n.parse().unwrap_or(0);
+            match what {
+                "passed" => self.passed += n,
+                "failed" => self.failed += n,
+                "ignored" => self.ignored += n,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Installs a Debian package whose program of the same name is missing.
+fn install(program: &str) -> anyhow::Result<()> {
+    if Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
+        return Ok(());
+    }
+    let hint = || format!("the tests need {program}; install it with `apt-get install {program}` (or your system's packages)");
+    crate::run("apt-get", &["update"]).with_context(hint)?;
+    crate::run("apt-get", &["install", "--yes", "--no-install-recommends", program]).with_context(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_add_up() {
+        let mut counts = Counts::default();
+        counts.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s");
+        counts.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s");
+        counts.add("test a_test ... ok");
+        assert_eq!((counts.passed, counts.failed, counts.ignored), (15, 2, 1));
+    }
+}
