@@ -9,7 +9,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let cargo = |args: &str| run_with(Command::new("cargo").args(args.split(' ')).env("RUSTDOCFLAGS", "-D warnings"));
     cargo("fmt --all --check")?;
     cargo("clippy --workspace --all-targets --features headwater/failpoints --locked -- -D warnings")?;
-    cargo("doc --workspace --no-deps --document-private-items --locked --quiet")?;
+    cargo("doc --workspace --no-deps --locked --quiet")?;
     let metadata = Metadata::read()?;
     let mut problems = rules::edges(&metadata);
     problems.extend(rules::supply(&metadata));

@@ -3,7 +3,7 @@
 //! Owns: [`FaultyLog`], [`FaultyStore`] and the [`Faults`] that steer them. Does not know: what is wrapped.
 //! Invariant: without a planned fault a wrapper changes nothing, so it passes the suites too.
 //!
-//! ```ignore
+//! ```text
 //! let log = FaultyLog::new(MemoryLog::new(1));
 //! log.faults.fail(LogCall::Append, 2, LogError::Busy("full".into()));        // the next two appends do nothing
 //! store.faults.fail_after(StoreCall::Commit, 1, StoreError::Unknown("connection lost".into())); // it took effect

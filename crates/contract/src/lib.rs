@@ -11,7 +11,7 @@
 //!
 //! A backend's test file is one line for each suite:
 //!
-//! ```ignore
+//! ```text
 //! headwater_contract::event_log_suite!(Harness::new);
 //! headwater_contract::store_suite!(Harness::new, except: [everything_survives_a_restart = "kept in memory only"]);
 //! ```

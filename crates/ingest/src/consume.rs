@@ -147,8 +147,14 @@ impl Consumer {
                 Err(error) => self.wait_for_log(error).await.context("resume from the stored positions")?,
             }
         };
+        let applied: Vec<(u32, u64)> =
+            resume.iter().filter_map(|(partition, position)| position.as_ref().map(|p| (*partition, p.next))).collect();
         for (partition, position) in resume {
             self.owned.insert(partition, position.map(|p| p.next));
+        }
+        // A process that died between its commit and this word would leave a full log full for ever.
+        if let Err(error) = self.deps.log.trim_to(&applied).await {
+            warn!(%error, "could not tell the log what is applied: {error}");
         }
         info!(?partitions, "reading partitions {partitions:?} of log {}", self.log_id);
         for gap in gaps {

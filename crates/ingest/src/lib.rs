@@ -4,8 +4,8 @@
 //! Does not know: which log, which store, HTTP, the clock (times were validated against the receive time, so that a replay
 //! changes nothing).
 //!
-//! The life of a record here: [`consume`] takes it from the subscription, [`decode`] turns it into columns, [`registry`] gives
-//! its series their ids, [`batch`] gathers it with others, [`commit`] brings them into the store in one transaction and tells the
+//! The life of a record here: `consume` takes it from the subscription, `decode` turns it into columns, `registry` gives
+//! its series their ids, `batch` gathers it with others, `commit` brings them into the store in one transaction and tells the
 //! log what is durably applied. While one batch commits the next is decoded.
 //!
 //! Invariants: readings, dead letters and positions move together or not at all; everything else may repeat. Transient

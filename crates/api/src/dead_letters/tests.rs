@@ -1,3 +1,5 @@
+//! What `dead_letters` promises, through the router or by its functions.
+
 use crate::testing::{Stack, at};
 use headwater_contract::builders::{self, START};
 use headwater_core::dead_letter::{DeadLetter, Reason};

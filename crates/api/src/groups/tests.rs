@@ -1,3 +1,5 @@
+//! What `groups` promises, through the router or by its functions.
+
 use super::*;
 use headwater_core::series::{Parts, SeriesId, SeriesKey};
 use headwater_core::time::{SECOND, TimeRange};

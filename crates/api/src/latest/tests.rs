@@ -1,3 +1,5 @@
+//! What `latest` promises, through the router or by its functions.
+
 use crate::testing::{Reading, Stack, at, reading};
 use headwater_core::time::Timestamp;
 use proptest::prelude::*;

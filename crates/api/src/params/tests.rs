@@ -1,3 +1,5 @@
+//! What `params` promises, through the router or by its functions.
+
 use super::*;
 use crate::testing::{Stack, at, reading};
 use axum::http::HeaderValue;

@@ -1,3 +1,5 @@
+//! What `readings` promises, through the router or by its functions.
+
 use crate::testing::{Stack, at, reading};
 use axum::http::{StatusCode, header};
 

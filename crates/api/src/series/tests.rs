@@ -1,3 +1,5 @@
+//! What `series` promises, through the router or by its functions.
+
 use crate::testing::{Stack, at, reading};
 use headwater_contract::builders::{NO_LIMITS, new_series};
 use headwater_core::store::Ingestion;

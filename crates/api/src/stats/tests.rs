@@ -1,3 +1,5 @@
+//! What `stats` promises, through the router or by its functions.
+
 mod oracle;
 
 use crate::Config;

@@ -1,3 +1,5 @@
+//! What `status` promises, through the router or by its functions.
+
 use super::*;
 use crate::testing::{Stack, at};
 use axum::http::header;

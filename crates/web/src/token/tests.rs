@@ -1,3 +1,5 @@
+//! Tokens that are taken and tokens that are refused.
+
 use super::*;
 use crate::access::Scope;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
