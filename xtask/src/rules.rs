@@ -12,8 +12,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("headwater-web", &["headwater-core"]),
     ("headwater-embedded", &["headwater-core"]),
     ("headwater-ingest", &["headwater-core", "headwater-wire"]),
+    ("headwater-rollup", &["headwater-core", "headwater-web"]),
     ("headwater-gateway", &["headwater-core", "headwater-wire", "headwater-web"]),
     ("headwater-api", &["headwater-core", "headwater-web"]),
+    ("headwater-simulator", &["headwater-core", "headwater-wire"]),
     (
         "headwater",
         &[
@@ -22,8 +24,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "headwater-web",
             "headwater-embedded",
             "headwater-ingest",
+            "headwater-rollup",
             "headwater-gateway",
             "headwater-api",
+            "headwater-simulator",
         ],
     ),
     ("xtask", &[]),

@@ -118,9 +118,10 @@ fn write_letter(json: &mut Json, letter: &DeadLetter) {
     json.member("device", &letter.device);
     json.member("format", &letter.format);
     json.member("count", &letter.count);
-    json.member("log", &letter.origin.log.0);
-    json.member("partition", &letter.origin.partition);
-    json.member("position", &letter.origin.position);
+    let origin = letter.origin.as_ref();
+    json.member("log", &origin.map(|origin| origin.log.0.as_str()));
+    json.member("partition", &origin.map(|origin| origin.partition));
+    json.member("position", &origin.map(|origin| origin.position));
     match std::str::from_utf8(&letter.bytes) {
         Ok(text) => json.member("text", text),
         Err(_) => json.member("bytes_base64", &STANDARD.encode(&letter.bytes)),

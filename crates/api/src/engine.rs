@@ -1,13 +1,20 @@
-//! From a question about series and time to settled readings: slices of series, their shards, the shards' blocks.
+//! From a question about series and time to settled readings and rollups: slices of series, their shards, the shards' blocks, then what is
+//! sealed.
 //!
 //! Owns: [`Engine`] (one snapshot, what it has cost, how much memory it holds) and the walk that feeds a [`Sink`]. Does not
 //! know: statistics, rows, formats.
 //!
 //! Invariants: memory is bounded for any data. A slice of series is bounded; of a shard's blocks a few megabytes are decoded
-//! at once; when more readings of a part of time are gathered than the limit, the part is cut at the median of what was
-//! gathered and each half is read again (blocks are local in time, so this reads little twice). Readings of a series reach the sink
-//! settled, each exactly once, in the order of time. Cost is what is stored (each shard's blocks that touch the range, once),
-//! and is known before the blocks are read.
+//! at once; when more open readings of a part of time are gathered than the limit, the part is cut near the median of what was
+//! gathered, if it can be where a day or an hour begins, and each half is read again (blocks are local in time, so this reads little twice).
+//! Only when a part is small enough anything of it reaches the sink: so its rollups are taken once, and its chunks stream by. Readings of a
+//! series reach the sink settled, each exactly once, in the order of time. Cost is what is stored: each shard's blocks that touch the
+//! range, once, before they are read; the rollups and the readings of the chunks that are read, before they are decoded.
+
+mod part;
+mod sealed;
+
+pub(crate) use part::decode;
 
 use crate::config::Config;
 use crate::failure::{self, Result};
@@ -15,8 +22,11 @@ use headwater_core::block::OpenBlock;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::Glob;
 use headwater_core::merge::SeriesReadings;
+use headwater_core::plan::Buckets;
+use headwater_core::seal::Level;
 use headwater_core::series::{SHARDS, Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{BatchId, Snapshot};
+use headwater_core::summary::Summary;
 use headwater_core::time::{TimeRange, Timestamp};
 use headwater_web::{Error, Reservation};
 use std::ops::Range;
@@ -35,6 +45,10 @@ const SHORT_WORK: usize = 10_000;
 
 /// What readings are gathered for.
 pub(crate) trait Sink: Send + 'static {
+    /// The buckets that it wants summaries of; none where only readings will do.
+    fn buckets(&self) -> Option<Buckets>;
+    /// Takes the summaries of all readings of a series in windows that start at these times; each lies within one bucket.
+    fn merge(&mut self, series: &Series, windows: &[(Timestamp, &Summary)]);
     /// Whether readings of `series` at or after `from` can still change the answer.
     fn wants(&mut self, series: &Series, from: Timestamp) -> bool;
     /// Takes settled readings of a series; of one series in the order of time, of several in any order.
@@ -109,18 +123,19 @@ impl Room {
 pub(crate) struct Engine<'a> {
     /// The state that it sees.
     pub(crate) snapshot: Box<dyn Snapshot>,
-    limits: &'a Config,
+    pub(crate) limits: &'a Config,
     room: &'a mut Room,
     n_read: u64,
-    /// Shards whose cost is counted, a bit each.
+    /// Shards whose cost is counted, a bit each, and those of them that have open readings.
     priced: u64,
+    open: u64,
     /// Memory of the slice at hand.
     slice_bytes: usize,
 }
 
-/// What became of a part of time.
+/// What became of the open readings of a part of time.
 enum Gathered {
-    /// All its readings, by their place in the list of series wanted.
+    /// All of them, by their place in the list of series wanted.
     Whole(Vec<SeriesReadings>),
     /// Too many: take these parts instead, the earlier first.
     Parts(Vec<(TimeRange, Vec<Wanted>)>),
@@ -129,7 +144,7 @@ enum Gathered {
 impl<'a> Engine<'a> {
     /// A query on `snapshot`.
     pub(crate) const fn new(snapshot: Box<dyn Snapshot>, limits: &'a Config, room: &'a mut Room) -> Self {
-        Self { snapshot, limits, room, n_read: 0, priced: 0, slice_bytes: 0 }
+        Self { snapshot, limits, room, n_read: 0, priced: 0, open: 0, slice_bytes: 0 }
     }
 
     /// Feeds `sink` with what is asked for.
@@ -205,7 +220,7 @@ impl<'a> Engine<'a> {
                     continue;
                 }
                 match self.gather(shard, range, &wanted, sink.memory_bytes()).await? {
-                    Gathered::Whole(readings) => sink = self.settle(&slice, wanted, readings, sink).await?,
+                    Gathered::Whole(open) => sink = self.feed_part(shard, range, (&slice, wanted), open, sink).await?,
                     Gathered::Parts(smaller) => parts.extend(smaller.into_iter().rev()),
                 }
             }
@@ -225,6 +240,9 @@ impl<'a> Engine<'a> {
         }
         self.priced |= bit;
         let stats = self.snapshot.block_stats(shard, range).await.map_err(failure::of_store)?;
+        if !stats.is_empty() {
+            self.open |= bit;
+        }
         self.spend(stats.iter().map(|(_, stats)| stats.readings).sum())
     }
 
@@ -250,9 +268,22 @@ impl<'a> Engine<'a> {
         Ok(blocks.into_iter().map(|(_, block)| block).collect())
     }
 
-    /// The readings of some series of a shard within `range`, or smaller parts when there are too many.
+    /// (place in the list of series wanted, time of the first sealed reading, of the last) for each that has any.
+    ///
+    /// # Errors
+    /// As the store's failure says.
+    pub(crate) async fn edges(&mut self, shard: Shard, wanted: &[Wanted]) -> Result<Vec<(usize, i64, i64)>> {
+        let ids: Vec<SeriesId> = wanted.iter().map(|wanted| wanted.id).collect();
+        let edges = self.snapshot.edges(shard, &ids).await.map_err(failure::of_store)?;
+        Ok(edges.into_iter().filter_map(|(id, first, last)| Some((ids.binary_search(&id).ok()?, first, last))).collect())
+    }
+
+    /// The open readings of some series of a shard within `range`, or smaller parts when there are too many.
     async fn gather(&mut self, shard: Shard, range: TimeRange, wanted: &[Wanted], held: usize) -> Result<Gathered> {
         let mut readings = vec![SeriesReadings::default(); wanted.len()];
+        if self.open & 1 << (shard.0 % SHARDS) == 0 {
+            return Ok(Gathered::Whole(readings));
+        }
         let mut after = None;
         let mut n_gathered = 0;
         loop {
@@ -279,29 +310,6 @@ impl<'a> Engine<'a> {
                 }
             }
         }
-    }
-
-    /// Settles what was gathered and hands it to the sink.
-    async fn settle<S: Sink>(
-        &mut self,
-        slice: &Arc<[Series]>,
-        wanted: Vec<Wanted>,
-        readings: Vec<SeriesReadings>,
-        mut sink: S,
-    ) -> Result<S> {
-        let n_readings = readings.iter().map(SeriesReadings::len).sum();
-        self.hold(n_readings * BYTES_PER_READING + sink.memory_bytes() + sink.growth_bytes(n_readings)).await?;
-        let slice = Arc::clone(slice);
-        let sink = off_the_workers(n_readings, move || {
-            for (wanted, mut readings) in wanted.into_iter().zip(readings).filter(|(_, readings)| !readings.is_empty()) {
-                readings.settle();
-                sink.take(&slice[wanted.index], &readings);
-            }
-            sink
-        })
-        .await?;
-        sink.check(self.limits)?;
-        Ok(sink)
     }
 }
 
@@ -352,14 +360,16 @@ fn gather_block(block: &OpenBlock, wanted: &[Wanted], range: TimeRange, into: &m
     n_added
 }
 
-/// Cuts a part in two: at the median time of what was gathered, or, when all is at one instant, by series. `None` when it is
-/// one series at one instant (which settles to one reading).
+/// Cuts a part in two: where the day or the hour of the median time of what was gathered begins, or at that time, or, when all is at one
+/// instant, by series. `None` when it is one series at one instant (which settles to one reading).
 fn cut(range: TimeRange, wanted: &[Wanted], readings: &[SeriesReadings]) -> Option<Vec<(TimeRange, Vec<Wanted>)>> {
     let mut times: Vec<i64> = readings.iter().flat_map(|readings| readings.times.iter().copied()).collect();
     let middle = times.len() / 2;
     let (_, &mut median, _) = (!times.is_empty()).then(|| times.select_nth_unstable(middle))?;
-    // A median at the very start would leave nothing before it.
-    let at = Timestamp(median).max(range.from.plus(1));
+    // A cut at the very start would leave nothing before it.
+    let borders = [Level::Day, Level::Hour].map(|level| Timestamp(median).floor_to(level.width()));
+    let border = borders.into_iter().find(|border| *border > range.from);
+    let at = border.unwrap_or(Timestamp(median)).max(range.from.plus(1));
     if at < range.to {
         let halves = [TimeRange::new(range.from, at), TimeRange::new(at, range.to)];
         return Some(halves.map(|half| (half, wanted.to_vec())).into());
@@ -369,38 +379,4 @@ fn cut(range: TimeRange, wanted: &[Wanted], readings: &[SeriesReadings]) -> Opti
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn leaping_visits_every_wanted_run(ids in prop::collection::vec(0u32..40, 0..60), wanted in prop::collection::btree_set(0u32..40, 0..20)) {
-            let ids: Vec<SeriesId> = ids.into_iter().map(|id| SeriesId(id * 64)).collect();
-            let blocks = headwater_core::block::cut(&ids, &vec![0; ids.len()], &vec![0.0; ids.len()]);
-            let wanted: Vec<Wanted> = wanted.into_iter().enumerate().map(|(index, id)| Wanted { id: SeriesId(id * 64), index }).collect();
-            for block in &blocks {
-                let mut visited = Vec::new();
-                visit_runs(block, &wanted, |place, run| visited.push((wanted[place].id, run)));
-                let expected: Vec<_> = wanted.iter().map(|w| (w.id, block.run(w.id))).filter(|(_, run)| !run.is_empty()).collect();
-                prop_assert_eq!(visited, expected);
-            }
-        }
-
-        #[test]
-        fn a_cut_is_smaller_and_loses_nothing(times in prop::collection::vec(0i64..4, 1..50), n_series in 1usize..4) {
-            let range = TimeRange::new(Timestamp(0), Timestamp(4));
-            let wanted: Vec<Wanted> = (0..n_series).map(|index| Wanted { id: SeriesId(index as u32), index }).collect();
-            let readings = vec![SeriesReadings { values: vec![0.0; times.len()], times: times.clone() }; n_series];
-            let mut parts = vec![(range, wanted)];
-            let mut covered = 0;
-            while let Some((range, wanted)) = parts.pop() {
-                match cut(range, &wanted, &readings) {
-                    Some(smaller) => parts.extend(smaller),
-                    None => covered += wanted.len() * (range.to.0 - range.from.0) as usize,
-                }
-            }
-            prop_assert_eq!(covered, 4 * n_series);
-        }
-    }
-}
+mod tests;

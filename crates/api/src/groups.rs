@@ -243,8 +243,8 @@ impl Groups {
         }
     }
 
-    /// Adds readings to one bucket of a group that is held.
-    fn add(&mut self, key: &str, start: Timestamp, times: &[i64], values: &[f64]) {
+    /// Adds to one bucket of a group that is held.
+    fn add(&mut self, key: &str, start: Timestamp, add: impl FnOnce(&mut Summary)) {
         let Some(group) = self.groups.get_mut(key) else { return };
         let bucket = group.buckets.entry(start).or_insert_with(|| {
             self.n_buckets += 1;
@@ -253,7 +253,7 @@ impl Groups {
         });
         if let Bucket::Open(summary) = bucket {
             let bytes_before = summary.memory_bytes();
-            summary.add_run(times, values);
+            add(summary);
             self.bucket_bytes = (self.bucket_bytes + summary.memory_bytes()).saturating_sub(bytes_before);
         }
     }
@@ -301,6 +301,32 @@ impl Unit {
 }
 
 impl Sink for Groups {
+    fn buckets(&self) -> Option<Buckets> {
+        Some(self.buckets)
+    }
+
+    fn merge(&mut self, series: &Series, windows: &[(Timestamp, &Summary)]) {
+        let mut key = std::mem::take(&mut self.scratch);
+        self.grouping.write_key(series, &mut key);
+        if !self.is_beside(&key) {
+            self.note(&key, series.unit.as_deref());
+            let shown = self.last_shown(&key);
+            for (window, summary) in windows {
+                let start = self.buckets.start_of(window.0);
+                if shown.is_some_and(|shown| start <= shown) {
+                    continue;
+                }
+                if self.is_past(&key, start) {
+                    break;
+                }
+                self.add(&key, start, |bucket| bucket.merge(summary));
+                self.trim();
+            }
+            self.trim();
+        }
+        self.scratch = key;
+    }
+
     fn wants(&mut self, series: &Series, from: Timestamp) -> bool {
         self.grouping.write_key(series, &mut self.scratch);
         if self.is_beside(&self.scratch) {
@@ -324,7 +350,7 @@ impl Sink for Groups {
                 if self.is_past(&key, start) {
                     break;
                 }
-                self.add(&key, start, &readings.times[run.clone()], &readings.values[run]);
+                self.add(&key, start, |summary| summary.add_run(&readings.times[run.clone()], &readings.values[run]));
                 self.trim();
             }
             self.trim();

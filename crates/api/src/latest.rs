@@ -1,18 +1,23 @@
 //! `GET /v1/latest`: the newest reading of each series.
 //!
-//! Owns: the search backwards in time and the page. Does not know: how blocks are found.
-//! Invariant: of a key that came several times the first value counts, as everywhere.
+//! Owns: the search backwards in time and the page. Does not know: how blocks and chunks are found.
+//! Invariants: of a key that came several times the first value counts, as everywhere, so a sealed reading before an open one of its time; a
+//! chunk is read only where nothing open is newer than its last reading.
 
 use crate::Api;
 use crate::answer::{Answer, Json};
-use crate::engine::{Engine, Room, Wanted, by_shard, off_the_workers, visit_runs};
+use crate::engine::{Engine, Room, Wanted, by_shard, decode, off_the_workers, visit_runs};
 use crate::failure::{self, Result};
 use crate::params::{Format, Page, Params, check_devices};
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use headwater_core::chunk::Chunk;
 use headwater_core::filter::SeriesFilter;
-use headwater_core::series::{SeriesKey, Shard};
+use headwater_core::plan;
+use headwater_core::seal::{ChunkKey, StoredChunk};
+use headwater_core::series::{SeriesId, SeriesKey, Shard};
+use headwater_core::store::StoreError;
 use headwater_core::time::{HOUR, TimeRange, Timestamp};
 use headwater_web::Caller;
 
@@ -24,6 +29,14 @@ const LARGEST_SLICE: usize = 32_768;
 
 /// The newest reading of a series.
 type Newest = (SeriesKey, i64, f64);
+
+/// The newest reading as far as it is known.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    time: i64,
+    /// None while it is in a chunk that was not read.
+    value: Option<f64>,
+}
 
 /// The handler.
 pub(crate) async fn latest(State(api): State<Api>, caller: Caller, RawQuery(raw): RawQuery, headers: HeaderMap) -> Result<Response> {
@@ -51,34 +64,42 @@ async fn find(api: &Api, room: &mut Room, filter: &SeriesFilter, mut after: Opti
         after = Some(last.key.clone());
         let mut newest = vec![None; slice.len()];
         for (shard, wanted) in by_shard(&slice) {
-            search(&mut engine, shard, wanted, &mut newest).await?;
+            for (place, _, last) in engine.edges(shard, &wanted).await? {
+                newest[wanted[place].index] = Some(Known { time: last, value: None });
+            }
+            search(&mut engine, shard, wanted.clone(), &mut newest).await?;
+            read_chunks(&mut engine, shard, &wanted, &mut newest).await?;
         }
-        let found = slice.into_iter().zip(newest).filter_map(|(series, newest)| newest.map(|(time, value)| (series.key, time, value)));
+        let found = slice.into_iter().zip(newest).filter_map(|(series, newest)| {
+            let Known { time, value } = newest?;
+            Some((series.key, time, value?))
+        });
         rows.extend(found);
     }
     Ok(rows)
 }
 
-/// Finds the newest reading of every wanted series of a shard, in ever longer spans of time before the shard's last: most
-/// series sent something lately, and only the blocks of the rest are read.
-async fn search(engine: &mut Engine<'_>, shard: Shard, mut wanted: Vec<Wanted>, newest: &mut [Option<(i64, f64)>]) -> Result<()> {
+/// Finds the newest open reading of every wanted series of a shard, if it is newer than what is known, in ever longer spans of time before the
+/// shard's last: most series sent something lately, and only the blocks of the rest are read.
+async fn search(engine: &mut Engine<'_>, shard: Shard, mut wanted: Vec<Wanted>, newest: &mut [Option<Known>]) -> Result<()> {
     let stats = engine.snapshot.block_stats(shard, TimeRange::ALL).await.map_err(failure::of_store)?;
     let Some(earliest) = stats.iter().map(|(_, stats)| stats.min_time).min() else { return Ok(()) };
     let mut end = stats.iter().map(|(_, stats)| stats.max_time).max().unwrap_or(earliest).saturating_add(1);
     let mut span = HOUR;
+    wanted.retain(|wanted| newest[wanted.index].is_none_or(|known| known.time < end));
     while !wanted.is_empty() && earliest < end {
         let range = TimeRange::new(Timestamp(end.saturating_sub(span)), Timestamp(end));
         let touched = stats.iter().filter(|(_, stats)| range.touches(stats.min_time, stats.max_time));
         engine.spend(touched.map(|(_, stats)| stats.readings).sum())?;
         look(engine, shard, range, &wanted, newest).await?;
-        wanted.retain(|wanted| newest[wanted.index].is_none());
+        wanted.retain(|wanted| newest[wanted.index].is_none_or(|known| known.time < range.from.0));
         (end, span) = (range.from.0, span.saturating_mul(4));
     }
     Ok(())
 }
 
 /// Looks for newer readings within `range`.
-async fn look(engine: &mut Engine<'_>, shard: Shard, range: TimeRange, wanted: &[Wanted], newest: &mut [Option<(i64, f64)>]) -> Result<()> {
+async fn look(engine: &mut Engine<'_>, shard: Shard, range: TimeRange, wanted: &[Wanted], newest: &mut [Option<Known>]) -> Result<()> {
     let mut at = None;
     loop {
         let blocks = engine.blocks(shard, range, &mut at).await?;
@@ -93,12 +114,60 @@ async fn look(engine: &mut Engine<'_>, shard: Shard, range: TimeRange, wanted: &
                 // The first of the readings with this time.
                 let value = block.values[run.start + times.partition_point(|&earlier| earlier < time)];
                 let known = &mut newest[wanted[place].index];
-                if known.is_none_or(|(newest, _)| time > newest) {
-                    *known = Some((time, value));
+                if known.is_none_or(|known| time > known.time) {
+                    *known = Some(Known { time, value: Some(value) });
                 }
             });
         }
     }
+}
+
+/// Reads the values of the newest readings that are sealed.
+async fn read_chunks(engine: &mut Engine<'_>, shard: Shard, wanted: &[Wanted], newest: &mut [Option<Known>]) -> Result<()> {
+    let need = |(place, wanted)| unread_time(newest, wanted).map(|time| (place, TimeRange::new(Timestamp(time), Timestamp(time).plus(1))));
+    for walk in plan::walks(wanted.iter().enumerate().filter_map(need).collect()) {
+        let ids: Vec<SeriesId> = walk.series().iter().map(|&place| wanted[place].id).collect();
+        let mut after = None;
+        loop {
+            let page = engine.chunks(shard, &ids, walk.range, &mut after, engine.limits.block_bytes).await?;
+            if page.is_empty() {
+                break;
+            }
+            let place = |id: SeriesId| wanted.binary_search_by_key(&id, |wanted| wanted.id).ok();
+            let is_last =
+                |(place, _, chunk): &(usize, _, StoredChunk)| walk.needs_of(*place).iter().any(|(_, need)| need.contains(chunk.last));
+            let picked: Vec<_> =
+                page.into_iter().filter_map(|(key, chunk)| Some((place(key.series)?, key, chunk))).filter(is_last).collect();
+            let n_readings = picked.iter().map(|(_, _, chunk)| chunk.readings).sum();
+            engine.spend(n_readings)?;
+            let values = off_the_workers(n_readings as usize, move || last_values(&picked)).await?;
+            for (place, value) in values.map_err(failure::of_store)? {
+                if let Some(known) = &mut newest[wanted[place].index] {
+                    known.value = Some(value);
+                }
+            }
+        }
+    }
+    if let Some(lost) = wanted.iter().find(|wanted| unread_time(newest, wanted).is_some()) {
+        return Err(failure::of_store(StoreError::Corrupt(format!("the last chunk of series {} is missing", lost.id.0))));
+    }
+    Ok(())
+}
+
+/// When the newest reading of a series is, while its value is not known.
+fn unread_time(newest: &[Option<Known>], wanted: &Wanted) -> Option<i64> {
+    newest[wanted.index].filter(|known| known.value.is_none()).map(|known| known.time)
+}
+
+/// The values of the last readings of chunks.
+fn last_values(picked: &[(usize, ChunkKey, StoredChunk)]) -> std::result::Result<Vec<(usize, f64)>, StoreError> {
+    let mut chunk = Chunk::default();
+    let mut values = Vec::with_capacity(picked.len());
+    for (place, key, stored) in picked {
+        decode(*key, stored, &mut chunk)?;
+        values.extend(chunk.values.last().map(|&value| (*place, value)));
+    }
+    Ok(values)
 }
 
 fn write(rows: &[Newest], page: &Page) -> Answer {

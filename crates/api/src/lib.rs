@@ -10,7 +10,7 @@
 //! data has the same bytes, however it was batched and stored; a snapshot is gone before the first byte of its answer is
 //! sent; a caller never sees a device outside his patterns.
 //!
-//! The way of a question: `params` → `engine` (slices of series, shards, blocks, settled readings) → a sink (`groups` for
+//! The way of a question: `params` → `engine` (slices of series, shards, open blocks, then rollups and chunks) → a sink (`groups` for
 //! statistics, a page for readings) → `answer` (bytes, entity tag).
 
 mod answer;

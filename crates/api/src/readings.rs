@@ -15,7 +15,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::merge::SeriesReadings;
+use headwater_core::plan::Buckets;
 use headwater_core::series::{Series, SeriesKey};
+use headwater_core::summary::Summary;
 use headwater_core::time::{TimeRange, Timestamp};
 use headwater_web::Caller;
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,6 +163,12 @@ impl RawPage {
 }
 
 impl Sink for RawPage {
+    fn buckets(&self) -> Option<Buckets> {
+        None
+    }
+
+    fn merge(&mut self, _: &Series, _: &[(Timestamp, &Summary)]) {}
+
     fn wants(&mut self, series: &Series, _: Timestamp) -> bool {
         let is_enough = self.rows.get(&series.key).is_some_and(|held| held.len() >= self.needed);
         !is_enough && !self.is_beside(&series.key)

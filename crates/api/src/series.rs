@@ -1,6 +1,6 @@
 //! `GET /v1/series`: which series there are, their units, first and last times.
 //!
-//! Owns: the page, and the fold over blocks that finds the times. Does not know: how blocks are found.
+//! Owns: the page, and the fold over blocks that finds the times. Does not know: how blocks and the edges of what is sealed are found.
 
 use crate::Api;
 use crate::answer::{Answer, Json};
@@ -52,6 +52,9 @@ async fn find(
     let mut times = vec![None; series.len()];
     for (shard, wanted) in by_shard(&series) {
         engine.price(shard, TimeRange::ALL).await?;
+        for (place, first, last) in engine.edges(shard, &wanted).await? {
+            times[wanted[place].index] = Some((first, last));
+        }
         let mut at = None;
         loop {
             let blocks = engine.blocks(shard, TimeRange::ALL, &mut at).await?;

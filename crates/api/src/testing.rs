@@ -9,7 +9,9 @@ use headwater_contract::{MemoryLog, MemoryStore};
 use headwater_core::clock::ManualClock;
 use headwater_core::glob::{DevicePatterns, Glob};
 use headwater_core::health::Health;
-use headwater_core::store::Queries;
+use headwater_core::seal;
+use headwater_core::series::{SHARDS, Shard};
+use headwater_core::store::{LoadBudget, Queries, Replaced, Sealing};
 use headwater_web::{Budget, Caller, Scope, Scopes};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -71,6 +73,32 @@ impl Stack {
     /// Commits readings as one batch.
     pub(crate) async fn commit(&self, readings: &[Reading]) {
         store_readings(&self.store, readings).await;
+    }
+
+    /// Seals up to `readings` of what a shard has open.
+    pub(crate) async fn seal_some(&self, shard: Shard, readings: usize) {
+        let budget = LoadBudget { readings: readings as u64, bytes: u64::MAX };
+        let Some((version, loaded)) = self.store.load(shard, budget).await.unwrap() else { return };
+        let mut sealed = seal::seal(shard, &loaded, readings).unwrap();
+        let ids: Vec<_> = sealed.conflicts.iter().map(|conflict| conflict.series).collect();
+        let keys = ids.iter().copied().zip(self.store.keys(&ids).await.unwrap()).collect();
+        sealed.dead_letters = seal::letters(&sealed.conflicts, &keys, START);
+        assert!(matches!(self.store.replace(shard, version, Arc::new(sealed)).await.unwrap(), Replaced::Done { .. }));
+    }
+
+    /// Merges the oldest blocks of a shard.
+    pub(crate) async fn merge(&self, shard: Shard, most: usize) {
+        let (version, blocks) = self.store.unmerged(shard, most, u64::MAX).await.unwrap();
+        let Some(merged) = seal::merge_blocks(shard, &blocks) else { return };
+        assert!(matches!(self.store.replace(shard, version, Arc::new(merged)).await.unwrap(), Replaced::Done { .. }));
+    }
+
+    /// Seals everything.
+    pub(crate) async fn seal(&self) {
+        for shard in (0..SHARDS).map(Shard) {
+            self.seal_some(shard, usize::MAX).await;
+        }
+        assert_eq!(self.store.backlog().await.unwrap(), []);
     }
 
     /// Asks as a caller who may see everything.

@@ -8,9 +8,13 @@ use headwater_core::block::{self, OpenBlock};
 use headwater_core::columns::ReadingBatch;
 use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
 use headwater_core::log::{Gap, LogId, Position, Record};
-use headwater_core::series::{SeriesId, SeriesKey};
-use headwater_core::store::{Batch, Committed, Ingestion, Move, NewSeries, Registered, SeriesLimits};
+use headwater_core::seal::{self, Loaded, Replacement};
+use headwater_core::series::{SeriesId, SeriesKey, Shard};
+use headwater_core::store::{
+    Batch, Committed, Ingestion, LoadBudget, Move, NewSeries, Registered, Replaced, Sealing, SeriesLimits, Version,
+};
 use headwater_core::time::{SECOND, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -130,7 +134,7 @@ pub fn letter(n: u128) -> DeadLetter {
         bytes: format!("{{\"letter\":{n}").into_bytes(),
         part: 0,
         parts: 1,
-        origin: Origin { log: test_log(), partition: 0, position: 0 },
+        origin: Some(Origin { log: test_log(), partition: 0, position: 0 }),
     }
 }
 
@@ -140,18 +144,25 @@ pub fn gap(from: u64, to: u64) -> Gap {
 }
 
 /// A batch of ingest under construction.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct BatchBuilder {
     batch: Batch,
     uncounted: (u64, u64),
 }
 
-/// An empty batch.
+/// An empty batch, received at [`START`].
 pub fn batch() -> BatchBuilder {
-    BatchBuilder::default()
+    BatchBuilder { batch: Batch { received_at: START, ..Batch::default() }, uncounted: (0, 0) }
 }
 
 impl BatchBuilder {
+    /// Received at this time.
+    #[must_use]
+    pub fn received(mut self, at: Timestamp) -> Self {
+        self.batch.received_at = at;
+        self
+    }
+
     /// With these readings, in the order of their arrival, cut into blocks. Once for each batch.
     #[must_use]
     pub fn readings(mut self, readings: &[(SeriesId, Timestamp, f64)]) -> Self {
@@ -202,7 +213,8 @@ impl BatchBuilder {
 pub fn blocks(readings: &[(SeriesId, Timestamp, f64)]) -> Vec<OpenBlock> {
     let series: Vec<_> = readings.iter().map(|r| r.0).collect();
     let times: Vec<_> = readings.iter().map(|r| r.1.0).collect();
-    let values: Vec<_> = readings.iter().map(|r| r.2).collect();
+    // No block holds -0.0: it is stored as 0.0.
+    let values: Vec<_> = readings.iter().map(|r| r.2 + 0.0).collect();
     block::cut(&series, &times, &values)
 }
 
@@ -229,5 +241,53 @@ pub fn id_of(registered: Registered) -> SeriesId {
     match registered {
         Registered::As(id) => id,
         refused => panic!("the series was refused: {refused:?}"),
+    }
+}
+
+/// No budget that a test would reach.
+pub const NO_BUDGET: LoadBudget = LoadBudget { readings: u64::MAX, bytes: u64::MAX };
+
+/// Loads the oldest blocks of a shard.
+///
+/// # Panics
+/// When the store refuses, or nothing is open.
+pub async fn load(store: &(impl Sealing + ?Sized), shard: Shard, budget: LoadBudget) -> (Version, Loaded) {
+    crate::within(store.load(shard, budget)).await.expect("load a shard").expect("a shard with open blocks")
+}
+
+/// Seals what was loaded, with the dead letters of its conflicts received at [`START`]: what the rollup role does between load
+/// and replace.
+///
+/// # Panics
+/// When what was loaded cannot be sealed.
+pub async fn sealed(store: &(impl Sealing + ?Sized), shard: Shard, loaded: &Loaded, most: usize) -> Arc<Replacement> {
+    let mut replacement = seal::seal(shard, loaded, most).expect("seal what was loaded");
+    let ids: BTreeSet<SeriesId> = replacement.conflicts.iter().map(|conflict| conflict.series).collect();
+    let ids: Vec<SeriesId> = ids.into_iter().collect();
+    let keys = crate::within(store.keys(&ids)).await.expect("ask for the series of conflicts");
+    replacement.dead_letters = seal::letters(&replacement.conflicts, &ids.into_iter().zip(keys).collect(), START);
+    Arc::new(replacement)
+}
+
+/// Seals a shard until nothing of it is open.
+///
+/// # Panics
+/// When the store refuses, or another one seals the shard.
+pub async fn seal_shard(store: &(impl Sealing + ?Sized), shard: Shard, budget: LoadBudget) {
+    let most = usize::try_from(budget.readings).unwrap_or(usize::MAX);
+    while let Some((version, loaded)) = crate::within(store.load(shard, budget)).await.expect("load a shard") {
+        let replacement = sealed(store, shard, &loaded, most).await;
+        let replaced = crate::within(store.replace(shard, version, replacement)).await.expect("replace what was loaded");
+        assert!(matches!(replaced, Replaced::Done { .. }), "nobody else seals shard {}", shard.0);
+    }
+}
+
+/// Seals everything that is open.
+///
+/// # Panics
+/// As [`seal_shard`].
+pub async fn seal_all(store: &(impl Sealing + ?Sized)) {
+    for backlog in crate::within(store.backlog()).await.expect("ask for the backlog") {
+        seal_shard(store, backlog.shard, NO_BUDGET).await;
     }
 }

@@ -1,19 +1,23 @@
-//! A store in memory, for tests of roles: [`Ingestion`] and [`Queries`].
+//! A store in memory, for tests of roles: [`Ingestion`], [`Sealing`](headwater_core::store::Sealing) and [`Queries`].
 //!
 //! Owns: [`MemoryStore`]. Does not know: who asks. Clones share one store; a clone is what a restart finds again.
 //! Invariants: it passes the suite that the backends pass; a snapshot is a shared copy of the whole state, so no later commit
-//! can be seen by it. One lock, never held across an await. Nothing is sealed: `stored`, `duplicate` and `conflict` stay 0.
+//! can be seen by it. One lock, never held across an await. It seals nothing by itself.
 
+mod sealing;
 mod snapshot;
 
 use headwater_core::BoxFuture;
 use headwater_core::block::OpenBlock;
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::log::{Gap, LogId, Position};
+use headwater_core::seal::{ChunkKey, Outcomes, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
     Batch, BatchId, Committed, Ingestion, Move, NewSeries, Queries, Registered, Result, SeriesLimits, Snapshot, StoreError, Totals,
 };
+use headwater_core::summary::Summary;
+use headwater_core::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,11 +33,30 @@ pub struct MemoryStore(Arc<Mutex<Arc<State>>>);
 struct State {
     batches: u64,
     positions: BTreeMap<(LogId, u32), Applied>,
-    blocks: BTreeMap<(Shard, BatchId), Arc<OpenBlock>>,
+    blocks: BTreeMap<(Shard, BatchId), Block>,
+    chunks: BTreeMap<ChunkKey, Arc<StoredChunk>>,
+    rollups: BTreeMap<RollupKey, Arc<Summary>>,
+    shards: BTreeMap<Shard, ShardRow>,
     letters: BTreeMap<Uuid, Letter>,
     gaps: Vec<Gap>,
     series: Vec<Series>,
     ids: BTreeMap<SeriesKey, SeriesId>,
+}
+
+/// An open block and what stands beside it.
+#[derive(Debug, Clone)]
+struct Block {
+    block: Arc<OpenBlock>,
+    received_at: Timestamp,
+    /// Merged, or the rest of a seal: not to be merged again.
+    merged: bool,
+}
+
+/// What sealing counts of a shard.
+#[derive(Debug, Clone, Copy, Default)]
+struct ShardRow {
+    version: u64,
+    outcomes: Outcomes,
 }
 
 /// A position and what was counted with it.
@@ -74,11 +97,15 @@ impl MemoryStore {
 
 impl State {
     fn open_readings(&self) -> u64 {
-        self.blocks.values().map(|block| block.len() as u64).sum()
+        self.blocks.values().map(|open| open.block.len() as u64).sum()
     }
 
     fn totals(&self) -> Totals {
+        let sealed = |count: fn(&Outcomes) -> u64| self.shards.values().map(|row| count(&row.outcomes)).sum();
         Totals {
+            stored: sealed(|outcomes| outcomes.stored),
+            duplicate: sealed(|outcomes| outcomes.duplicate),
+            conflict: sealed(|outcomes| outcomes.conflict),
             received: self.positions.values().map(|applied| applied.received).sum(),
             dead: self.positions.values().map(|applied| applied.dead).sum(),
             unsealed: self.open_readings(),
@@ -99,7 +126,10 @@ impl State {
         }
         self.batches += 1;
         let id = BatchId(self.batches);
-        self.blocks.extend(batch.blocks.iter().map(|block| ((block.shard, id), Arc::new(block.clone()))));
+        for block in &batch.blocks {
+            let open = Block { block: Arc::new(block.clone()), received_at: batch.received_at, merged: false };
+            self.blocks.insert((block.shard, id), open);
+        }
         batch.dead_letters.iter().for_each(|letter| self.keep(letter.clone()));
         self.gaps.extend_from_slice(&batch.gaps);
         for Move { to, received, dead, .. } in &batch.moves {

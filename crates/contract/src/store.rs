@@ -6,26 +6,34 @@
 //! No property holds more than two snapshots at a time.
 
 mod blocks;
+mod chunks;
 mod commits;
 mod dead_letters;
+mod loads;
+mod merges;
+mod replacements;
 mod series;
 mod snapshots;
 mod view;
 
 pub use blocks::*;
+pub use chunks::*;
 pub use commits::*;
 pub use dead_letters::*;
+pub use loads::*;
+pub use merges::*;
+pub use replacements::*;
 pub use series::*;
 pub use snapshots::*;
 
 use headwater_core::BoxFuture;
-use headwater_core::store::{Ingestion, Queries};
+use headwater_core::store::{Ingestion, Queries, Sealing};
 use std::sync::Arc;
 
 /// All that a store does.
-pub trait Store: Ingestion + Queries {}
+pub trait Store: Ingestion + Sealing + Queries {}
 
-impl<S: Ingestion + Queries> Store for S {}
+impl<S: Ingestion + Sealing + Queries> Store for S {}
 
 /// Makes the store of one property. Each property gets a new one, and drops what it got before it opens it again.
 pub trait StoreHarness: Send {
@@ -93,7 +101,40 @@ macro_rules! store_suite {
             // snapshots.rs
             a_snapshot_answers_the_same_before_and_after_a_concurrent_commit
             a_snapshot_sees_the_state_in_which_it_was_taken
+            a_snapshot_answers_the_same_before_and_after_a_concurrent_replacement
             a_snapshot_past_its_deadline_says_so
+            // loads.rs
+            what_is_loaded_is_the_oldest_blocks_with_all_that_they_touch
+            a_load_takes_at_least_one_block_and_no_more_readings_than_its_budget
+            a_load_takes_no_more_bytes_than_its_budget
+            a_wide_block_is_loaded_through_its_first_series
+            a_shard_without_open_blocks_is_not_loaded
+            the_backlog_tells_readings_unmerged_widest_and_oldest
+            the_keys_of_series_come_in_the_order_of_the_question
+            the_key_of_an_unknown_series_is_refused
+            // replacements.rs
+            a_replacement_moves_readings_from_open_to_sealed
+            a_block_inserted_between_load_and_replace_survives
+            of_two_replacements_of_one_load_one_is_lost
+            a_replacement_with_an_old_version_is_lost_though_all_its_rows_are_there
+            a_replacement_of_a_block_that_is_gone_is_lost
+            a_replacement_of_a_chunk_that_is_gone_is_lost
+            replacing_one_shard_leaves_the_others
+            a_rollup_takes_the_place_of_the_one_before
+            a_conflict_found_again_is_kept_once_and_has_no_origin
+            what_is_sealed_survives_a_restart
+            commits_go_on_while_sealing
+            // merges.rs
+            a_rest_takes_the_place_of_the_block_it_came_from
+            merging_keeps_every_reading_and_their_order
+            a_merged_block_stands_for_the_oldest_of_its_blocks
+            unmerged_blocks_come_oldest_first_within_their_limits
+            // chunks.rs
+            chunks_come_back_bit_by_bit
+            chunks_are_found_by_series_and_range_in_order
+            the_numbers_of_chunks_are_those_of_what_is_found
+            rollups_are_found_by_level_series_and_range_in_order
+            paging_chunks_gives_each_once
         ]);
     };
 }

@@ -17,6 +17,10 @@ fn every_property_is_listed() {
     let store = [
         include_str!("store/commits.rs"),
         include_str!("store/blocks.rs"),
+        include_str!("store/chunks.rs"),
+        include_str!("store/loads.rs"),
+        include_str!("store/merges.rs"),
+        include_str!("store/replacements.rs"),
         include_str!("store/series.rs"),
         include_str!("store/dead_letters.rs"),
         include_str!("store/snapshots.rs"),

@@ -95,7 +95,7 @@ pub struct DeadLetter {
     pub detail: String,
     /// The device, where one could be read.
     pub device: Option<String>,
-    /// The format of the bytes, such as `json`, `csv` or `line`; with the coding of a body that could not be decompressed,
+    /// The format of the bytes, such as `json`, `csv+header` (a line behind its header) or `line`; with the coding of a body that could not be decompressed,
     /// such as `json+gzip`.
     pub format: String,
     /// How many readings it counts as (`dead`).
@@ -106,8 +106,8 @@ pub struct DeadLetter {
     pub part: u32,
     /// How many parts there are, at least 1.
     pub parts: u32,
-    /// Where in the log it travelled.
-    pub origin: Origin,
+    /// Where in the log it travelled; none where sealing found it (a conflict).
+    pub origin: Option<Origin>,
 }
 
 #[cfg(test)]

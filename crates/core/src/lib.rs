@@ -12,6 +12,7 @@
 //! bytes could justify).
 
 pub mod block;
+pub mod chunk;
 pub mod clock;
 pub mod codec;
 pub mod columns;
@@ -23,10 +24,12 @@ pub mod health;
 pub mod log;
 pub mod merge;
 pub mod plan;
+pub mod seal;
 pub mod series;
 pub mod store;
 pub mod summary;
 pub mod time;
+pub mod verify;
 
 /// A boxed future, as both seams return them (object safety before style).
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,10 +1,17 @@
-//! The plan of a statistic: which buckets there are and which readings fall into which.
+//! The plan of a statistic: which buckets there are, which rollups fill them, and which readings fall into which.
 //!
-//! Owns: [`Buckets`]. Does not know: groups, formats, stores. Today every bucket is filled from readings; rollups of whole
-//! hours and days join here.
+//! Owns: [`Buckets`], [`Rest`] (which rollups are taken of a series, and what is left to be read), [`walks`] (what is left of many series, put
+//! together). Does not know: groups, formats, stores.
 //! Invariant: the buckets of [a, c) are those of [a, b) and of [b, c), merged.
 
+mod rest;
+mod walks;
+
+pub use rest::{Rest, windows};
+pub use walks::{Walk, walks};
+
 use crate::merge::SeriesReadings;
+use crate::seal::Level;
 use crate::summary::Summary;
 use crate::time::{TimeRange, Timestamp};
 use std::collections::BTreeMap;
@@ -34,6 +41,18 @@ impl Buckets {
             Some(step) => start.plus(i64::try_from(step.get()).unwrap_or(i64::MAX)),
             None => self.range.to,
         }
+    }
+
+    /// Whether rollups of `level` are worth asking for: whether buckets are so wide, or cut so, that many of its windows lie within one.
+    pub fn takes(&self, level: Level) -> bool {
+        let width = level.width().unsigned_abs();
+        self.step.is_none_or(|step| step.get() == width || step.get() / 2 >= width)
+    }
+
+    /// Whether the window of `level` that starts at `start` lies within the range and within one bucket.
+    pub fn fits(&self, level: Level, start: i64) -> bool {
+        let last = start.saturating_add(level.width() - 1);
+        self.range.from.0 <= start && last < self.range.to.0 && self.start_of(start) == self.start_of(last)
     }
 
     /// How many buckets touch the range.

@@ -1,6 +1,6 @@
 //! The second seam: the store, as one narrow trait for each of its users.
 //!
-//! Owns: [`Ingestion`], [`Queries`] with [`Snapshot`], and their words. Does not know: SQL, pools, which database.
+//! Owns: [`Ingestion`], [`Sealing`], [`Queries`] with [`Snapshot`], and their words. Does not know: SQL, pools, which database.
 //!
 //! # Rules for implementers
 //!
@@ -11,6 +11,9 @@
 //! * Batch ids rise in the order of commits; blocks of a shard are read in the order of their batches.
 //! * A [`Snapshot`] sees one state of everything, whatever is committed meanwhile, until its deadline; after that its calls say
 //!   [`StoreError::Deadline`].
+//! * [`Sealing::load`] reads one snapshot and holds nothing; [`Sealing::replace`] first moves the shard's version by compare-and-set,
+//!   deletes exactly the rows that were loaded, by key, checks how many went, writes the new ones and adds the outcomes; where the
+//!   version or a number is another, it changes nothing and says [`Replaced::Lost`]. Ingest never touches that version.
 //! * No counter row is shared by writers: `received` and `dead` live with the position and are added by the compare-and-set.
 
 use crate::BoxFuture;
@@ -18,7 +21,9 @@ use crate::block::{BlockStats, OpenBlock};
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::filter::SeriesFilter;
 use crate::log::{Gap, Position};
+use crate::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, StoredChunk};
 use crate::series::{Series, SeriesId, SeriesKey, Shard};
+use crate::summary::Summary;
 use crate::time::{TimeRange, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +121,8 @@ pub struct Move {
 /// One batch of ingest.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
+    /// The least receive time of its records: the age of its blocks.
+    pub received_at: Timestamp,
     /// At most one block for each shard, in the order of shards.
     pub blocks: Vec<OpenBlock>,
     /// What was refused.
@@ -152,6 +159,68 @@ pub trait Ingestion: Send + Sync {
     fn commit(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Committed>>;
 }
 
+/// What of a shard is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// The shard.
+    pub shard: Shard,
+    /// Open readings, repeats included.
+    pub readings: u64,
+    /// Open blocks that are neither merged nor the rest of a seal.
+    pub unmerged: u64,
+    /// Series in its widest block.
+    pub widest: u64,
+    /// The least receive time of its blocks.
+    pub oldest: Timestamp,
+}
+
+/// The version of a shard: every replacement moves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+/// How much [`Sealing::load`] reads at a time. The first block is always loaded, however large; when its chunks alone go beyond
+/// the budget, they are loaded for its first series only (at least one) and [`Loaded::through`] says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadBudget {
+    /// Open readings of the blocks together.
+    pub readings: u64,
+    /// Bytes of stored chunks and rollups.
+    pub bytes: u64,
+}
+
+/// What became of a replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is in the store.
+    Done {
+        /// Readings that are open now, over all shards.
+        open_readings: u64,
+    },
+    /// Another one came first; nothing was changed. Load again.
+    Lost,
+}
+
+/// What the rollup role needs.
+pub trait Sealing: Send + Sync {
+    /// The shards that have open blocks, in the order of shards.
+    fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>>>;
+
+    /// The oldest blocks of a shard within the budget, and the chunks and rollups that they touch, in one snapshot; `None` where
+    /// nothing is open.
+    fn load(&self, shard: Shard, budget: LoadBudget) -> BoxFuture<'_, Result<Option<(Version, Loaded)>>>;
+
+    /// The oldest unmerged blocks of a shard, at most `most` blocks and `readings` readings (at least one block).
+    fn unmerged(&self, shard: Shard, most: usize, readings: u64) -> BoxFuture<'_, Result<(Version, Blocks)>>;
+
+    /// The identities of series, in the order of the question.
+    ///
+    /// An id that the store does not have is [`StoreError::Corrupt`].
+    fn keys<'a>(&'a self, ids: &'a [SeriesId]) -> BoxFuture<'a, Result<Vec<SeriesKey>>>;
+
+    /// Replaces what was loaded. See the module for the rules.
+    fn replace(&self, shard: Shard, version: Version, replacement: Arc<Replacement>) -> BoxFuture<'_, Result<Replaced>>;
+}
+
 /// What the api role needs.
 pub trait Queries: Send + Sync {
     /// One state of everything, for at most `lifetime` from now. Waits for a free reader no longer than that.
@@ -183,8 +252,20 @@ pub struct Totals {
     pub gaps: u64,
 }
 
+/// Blocks of one shard, in the order of their batches.
+pub type Blocks = Vec<(BatchId, OpenBlock)>;
+
 /// Which block of a shard.
 pub type BlockKey = (BatchId, Shard);
+
+/// How much there is in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChunkStats {
+    /// Chunks.
+    pub chunks: u64,
+    /// Readings in them.
+    pub readings: u64,
+}
 
 /// A page of dead letters to list, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -219,13 +300,52 @@ pub trait Snapshot: Send {
 
     /// The shard's blocks that touch `range`, in the order of batches, from after `after` on: as many as fit `max_bytes` of
     /// memory when decoded (20 bytes a reading), at least one. An empty list is the end.
-    fn blocks(
-        &mut self,
+    fn blocks(&mut self, shard: Shard, range: TimeRange, after: Option<BatchId>, max_bytes: usize) -> BoxFuture<'_, Result<Blocks>>;
+
+    /// Rollups of these series (sorted, of one shard) whose windows start within `range`, in the order of their keys.
+    fn rollups<'a>(
+        &'a mut self,
         shard: Shard,
+        level: Level,
+        series: &'a [SeriesId],
         range: TimeRange,
-        after: Option<BatchId>,
+    ) -> BoxFuture<'a, Result<Vec<(RollupKey, Summary)>>>;
+
+    /// The numbers of the chunks of these series (sorted, of one shard) that touch `range`, in the order of their keys: what an
+    /// answer would cost.
+    fn chunk_stats<'a>(&'a mut self, shard: Shard, series: &'a [SeriesId], range: TimeRange) -> BoxFuture<'a, Result<ChunkStats>>;
+
+    /// The chunks of these series (sorted, of one shard) that touch `range`, in the order of (series, time), from after `after` on:
+    /// as many as fit `max_bytes` of their own bytes, at least one. An empty list is the end.
+    fn chunks<'a>(
+        &'a mut self,
+        shard: Shard,
+        series: &'a [SeriesId],
+        range: TimeRange,
+        after: Option<ChunkKey>,
         max_bytes: usize,
-    ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>>;
+    ) -> BoxFuture<'a, Result<Vec<(ChunkKey, StoredChunk)>>>;
+
+    /// (series, time of its first sealed reading, of its last) for each of these series (sorted, of one shard) that has any, in the order of
+    /// series. This walks over all their chunks: a backend that knows a shorter way goes it.
+    fn edges<'a>(&'a mut self, shard: Shard, series: &'a [SeriesId]) -> BoxFuture<'a, Result<Vec<(SeriesId, i64, i64)>>> {
+        const PAGE_BYTES: usize = 1 << 20;
+        Box::pin(async move {
+            let mut edges: Vec<(SeriesId, i64, i64)> = Vec::new();
+            let mut after = None;
+            loop {
+                let page = self.chunks(shard, series, TimeRange::ALL, after, PAGE_BYTES).await?;
+                let Some((last, _)) = page.last() else { return Ok(edges) };
+                after = Some(*last);
+                for (key, chunk) in page {
+                    match edges.last_mut().filter(|known| known.0 == key.series) {
+                        Some(known) => known.2 = chunk.last,
+                        None => edges.push((key.series, key.first, chunk.last)),
+                    }
+                }
+            }
+        })
+    }
 
     /// A page of dead letters, each put together from its parts, newest first. The bytes of all together stay under
     /// `max_bytes` (at least one is returned), so a page may be shorter than asked for: `true` says that more follow.

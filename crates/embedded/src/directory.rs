@@ -85,7 +85,8 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-fn check_format(dir: &Path) -> Result<(), OpenError> {
+/// Looks at the format; a directory that holds no data is marked as new.
+pub(crate) fn check_format(dir: &Path) -> Result<(), OpenError> {
     let path = dir.join("format");
     let doing = || format!("cannot read or write {}", path.display());
     let words = match fs::read_to_string(&path) {

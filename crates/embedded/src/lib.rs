@@ -1,7 +1,7 @@
 //! The log and the store of one machine, over the SQLite that is built in: both seams of [`headwater_core`] in one directory.
 //!
 //! Owns: the data directory ([`open`]): its lock and format, `log.db` (an [`EventLog`]) and `store.db` (a [`Store`], which is
-//! `Ingestion` and `Queries`). Does not know: records' bytes, HTTP, the roles, where its configuration comes from.
+//! `Ingestion`, `Sealing` and `Queries`). Does not know: records' bytes, HTTP, the roles, where its configuration comes from.
 //!
 //! Invariants: one process at a time; each file has one writer thread that owns the only writing connection, with
 //! `synchronous=FULL`, and `Ok` is said only after COMMIT; a failed write or sync stops that file's writer for good (a restart
@@ -23,7 +23,7 @@ mod wal;
 mod writer;
 
 pub use error::OpenError;
-pub use store::Store;
+pub use store::{Store, open_for_reading};
 
 use directory::Directory;
 use headwater_core::clock::Clock;

@@ -7,6 +7,7 @@
 use crate::error::OpenError;
 use headwater_core::time::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
+use std::cmp::Ordering;
 
 /// One file.
 pub(crate) struct Migration {
@@ -18,7 +19,10 @@ pub(crate) struct Migration {
 /// Of `log.db`.
 pub(crate) const LOG: &[Migration] = &[Migration { version: 1, name: "init", sql: include_str!("../migrations/log/0001_init.sql") }];
 /// Of `store.db`.
-pub(crate) const STORE: &[Migration] = &[Migration { version: 1, name: "init", sql: include_str!("../migrations/store/0001_init.sql") }];
+pub(crate) const STORE: &[Migration] = &[
+    Migration { version: 1, name: "init", sql: include_str!("../migrations/store/0001_init.sql") },
+    Migration { version: 2, name: "sealing", sql: include_str!("../migrations/store/0002_sealing.sql") },
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum INTEGER NOT NULL, applied_at INTEGER NOT NULL) STRICT";
@@ -37,6 +41,21 @@ pub(crate) fn run(conn: &mut Connection, file: &str, migrations: &[Migration], n
         return Err(OpenError::Newer(format!("{file} has schema version {newest}, and this program knows {known}")));
     }
     Ok(())
+}
+
+/// Looks at whether everything is applied, and changes nothing.
+pub(crate) fn check(conn: &Connection, file: &str, migrations: &[Migration]) -> Result<(), OpenError> {
+    let doing = format!("cannot read the schema's version in {file}");
+    let newest: i64 =
+        conn.query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| row.get(0)).map_err(OpenError::doing(doing))?;
+    let known = migrations.last().map_or(0, |last| last.version);
+    match newest.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(OpenError::Newer(format!("{file} has schema version {newest}, and this program knows {known}"))),
+        Ordering::Less => Err(OpenError::Damaged(format!(
+            "{file} has schema version {newest}, and this program reads {known}; start the server once to bring it there"
+        ))),
+    }
 }
 
 fn apply(conn: &mut Connection, file: &str, migration: &Migration, now: Timestamp) -> Result<(), OpenError> {

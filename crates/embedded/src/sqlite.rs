@@ -6,6 +6,7 @@
 
 use crate::error::{Fault, OpenError};
 use headwater_core::failpoint;
+use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
@@ -67,6 +68,8 @@ fn set(conn: &Connection, purpose: Use) -> rusqlite::Result<()> {
          PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-8192;",
     )?;
     if purpose == Use::Read {
+        // The last one that closes the file would move the write-ahead log into it: that is the writer's work.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         conn.pragma_update(None, "query_only", true)?;
     }
     Ok(())

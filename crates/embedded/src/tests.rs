@@ -31,7 +31,7 @@ fn dead_letter() -> DeadLetter {
         bytes: b"{".to_vec(),
         part: 0,
         parts: 1,
-        origin: Origin { log: LogId("log".into()), partition: 0, position: 0 },
+        origin: Some(Origin { log: LogId("log".into()), partition: 0, position: 0 }),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::config::{Flags, Role};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use headwater_simulator::faults::Faults;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run every role in this process, on nothing but a data directory.
-    Up(Server),
+    Up(Up),
     /// Run some roles in this process.
     Run(Run),
     /// Tokens of the built-in issuer.
@@ -35,6 +36,12 @@ pub(crate) enum Command {
     Latest(Series),
     /// The series that there are.
     Series(Series),
+    /// Look at everything that is stored: counts, checksums, rollups against readings; beside a running server or without one.
+    Verify(Verify),
+    /// Seal everything that is open now; it would be sealed by itself sooner or later.
+    Seal(Seal),
+    /// Send what a fleet of sensors measures, with faults on order, and tell how it went.
+    Simulate(Simulate),
 }
 
 /// Flags of a server; each beats the environment, which beats the file.
@@ -52,6 +59,16 @@ pub(crate) struct Server {
     /// Listen where others can reach it, although there is no TLS
     #[arg(long)]
     pub(crate) insecure: bool,
+}
+
+/// `headwater up`.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Use headwater-demo/ and run a fleet of 1,000 sensors that sends to it, with faults
+    #[arg(long)]
+    pub(crate) demo: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 /// `headwater run`.
@@ -243,6 +260,96 @@ pub(crate) struct Series {
     pub(crate) asking: Asking,
 }
 
+/// `headwater verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code 0: no difference. 1: differences (the first 20 are printed), or it could not be done. 2: usage.")]
+pub(crate) struct Verify {
+    /// Only from the UTC day of this time on: RFC 3339 or an epoch [default: everything]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<String>,
+    /// Only up to this time, exclusive, and the rest of its UTC day [default: everything]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where the server keeps everything [default: headwater-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The server's configuration file [env: HEADWATER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `headwater seal`.
+#[derive(Debug, Args)]
+pub(crate) struct Seal {
+    /// How to print
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+    /// The same as -o json
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+impl Seal {
+    /// How to print.
+    pub(crate) const fn output(&self) -> Output {
+        if self.json { Output::Json } else { self.output }
+    }
+}
+
+/// `headwater simulate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Faults: duplicates, retries, late, out_of_order, future, malformed, nan, clock_jump, offline.\nExample: headwater simulate --devices 500 --rate 5000/s --faults duplicates=1%,late=2%,malformed=0.1% --duration 60s"
+)]
+pub(crate) struct Simulate {
+    /// How many sensors; each measures temperature and humidity
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) devices: u32,
+    /// How often each of them measures
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = headwater_web::duration::parse)]
+    pub(crate) interval: Duration,
+    /// Readings a second of the whole fleet, such as 5000/s, instead of --interval
+    #[arg(long, value_name = "N/s", value_parser = crate::simulate::rate, conflicts_with = "interval")]
+    pub(crate) rate: Option<f64>,
+    /// What goes wrong and how often, such as duplicates=1%,late=2%,malformed=0.1% [default: nothing]
+    #[arg(long, value_name = "FAULT=RATE,…", default_value = "", hide_default_value = true, value_parser = Faults::parse)]
+    pub(crate) faults: Faults,
+    /// The same seed at the same time measures the same and fails in the same way
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Append what is sent and what is answered to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// How long to send [default: until interrupted]
+    #[arg(long, value_name = "DURATION", value_parser = headwater_web::duration::parse)]
+    pub(crate) duration: Option<Duration>,
+    /// How readings are written
+    #[arg(long, value_enum, default_value = "json")]
+    pub(crate) format: Written,
+    /// Readings to a request; fewer where fewer are due within a second
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) batch: usize,
+    /// Print the account as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// What a fleet writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Written {
+    /// JSON of /v1/readings
+    Json,
+    /// InfluxDB line protocol
+    Line,
+}
+
 fn tag(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("a tag is written NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -261,10 +368,12 @@ mod tests {
     #[test]
     fn what_is_not_built_is_a_usage_error() {
         for line in [
-            &["headwater", "run", "rollup"][..],
+            &["headwater", "run", "dashboard"][..],
             &["headwater", "run"],
-            &["headwater", "up", "--demo"],
-            &["headwater", "seal"],
+            &["headwater", "run", "gateway", "--demo"],
+            &["headwater", "simulate", "--faults", "gremlins=1%"],
+            &["headwater", "simulate", "--rate", "5/s", "--interval", "1s"],
+            &["headwater", "seal", "everything"],
             &["headwater", "config", "print"],
             &["headwater", "stats", "-o", "ndjson"],
             &["headwater", "import"],
@@ -278,7 +387,14 @@ mod tests {
     fn flags_are_taken_as_the_contract_writes_them() {
         for line in [
             &["headwater", "up", "--data-dir", "d", "--listen", "127.0.0.1:0", "--config", "f"][..],
-            &["headwater", "run", "gateway", "ingest", "api"],
+            &["headwater", "run", "gateway", "ingest", "rollup", "api"],
+            &["headwater", "seal", "-o", "csv"],
+            &["headwater", "seal", "--json"],
+            &["headwater", "verify", "--data-dir", "d", "--from", "2026-01-05T00:00:00Z", "--to", "1767657600", "--json"],
+            &["headwater", "up", "--demo"],
+            &["headwater", "simulate"],
+            &["headwater", "simulate", "--devices", "5", "--interval", "1s", "--faults", "duplicates=1%,late=2%", "--seed", "3"],
+            &["headwater", "simulate", "--rate", "5000/s", "--duration", "60s", "--format", "line", "--batch", "500", "--journal", "j"],
             &[
                 "headwater",
                 "token",

@@ -71,6 +71,16 @@ impl Client {
         Ok(Self { agent: config.into(), base, credentials: credentials(remote, environment, scope)? })
     }
 
+    /// The server's address, without a slash at its end.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What `Authorization` has to say now.
+    pub(crate) fn bearer(&mut self) -> anyhow::Result<String> {
+        self.credentials.bearer()
+    }
+
     /// Asks.
     pub(crate) fn get(&mut self, path: &str, parameters: &[(String, String)]) -> anyhow::Result<Answer> {
         let bearer = self.credentials.bearer()?;

@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) gateway: headwater_gateway::Config,
     /// `[ingest]`.
     pub(crate) ingest: headwater_ingest::Config,
+    /// `[rollup]`.
+    pub(crate) rollup: headwater_rollup::Config,
     /// `[api]`.
     pub(crate) api: headwater_api::Config,
     /// `[auth]`.
@@ -89,6 +91,7 @@ fn read(tree: &mut Tree) -> Settings {
         http: tree.read("http", Keys::All),
         gateway: tree.read("gateway", Keys::All),
         ingest: tree.read("ingest", Keys::All),
+        rollup: tree.read("rollup", Keys::All),
         api: tree.read("api", Keys::All),
         auth: tree.read("auth", Keys::All),
         logging: tree.read("logging", Keys::All),
@@ -100,6 +103,7 @@ fn read(tree: &mut Tree) -> Settings {
     tree.note("http", settings.http.validate());
     tree.note("gateway", settings.gateway.validate());
     tree.note("ingest", settings.ingest.validate());
+    tree.note("rollup", settings.rollup.validate());
     tree.note("api", settings.api.validate());
     tree.note("auth", settings.auth.validate());
     tree.note("logging", settings.logging.validate());

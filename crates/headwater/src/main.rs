@@ -6,6 +6,7 @@
 mod cli;
 mod client;
 mod config;
+mod demo;
 mod environment;
 #[cfg(feature = "failpoints")]
 mod failpoints;
@@ -18,8 +19,11 @@ mod output;
 mod query;
 mod ready;
 mod run;
+mod seal;
+mod simulate;
 mod token;
 mod up;
+mod verify;
 mod wiring;
 
 use clap::Parser;
@@ -41,5 +45,8 @@ fn main() -> ExitCode {
         Command::Readings(args) => query::readings(&args, &environment),
         Command::Latest(args) => query::latest(&args, &environment),
         Command::Series(args) => query::series(&args, &environment),
+        Command::Verify(args) => verify::run(&args, &environment),
+        Command::Seal(args) => seal::run(&args, &environment),
+        Command::Simulate(args) => simulate::run(&args, &environment),
     })
 }

@@ -11,6 +11,20 @@ pub(crate) fn message(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
+/// The live line of a terminal: each takes the place of the one before. What else is written takes its place, too.
+pub(crate) fn live(text: &str) {
+    let mut stderr = io::stderr().lock();
+    drop(write!(stderr, "\r\x1b[2K{text}\r"));
+    drop(stderr.flush());
+}
+
+/// Clears the live line.
+pub(crate) fn end_live() {
+    if messages_on_terminal() {
+        live("");
+    }
+}
+
 /// Standard output, buffered; the caller flushes.
 pub(crate) fn data() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())

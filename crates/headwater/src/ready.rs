@@ -106,7 +106,7 @@ fn block(facts: &Facts<'_>, access: &Access) -> String {
 }
 
 /// Where a client on this machine reaches a listener on all addresses.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -130,7 +130,7 @@ mod tests {
         let facts = Facts {
             address: "0.0.0.0:8080".parse().unwrap(),
             data_dir: Path::new("/data"),
-            roles: vec!["gateway", "ingest", "api"],
+            roles: vec!["gateway", "ingest", "rollup", "api"],
             durability: "fsync",
             waiting_for,
         };
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn the_block_tells_address_directory_what_is_embedded_and_durability() {
         let text = told(&Access::Command("my data".into()), None);
-        for part in ["headwater 0.1.0 is ready", "http://0.0.0.0:8080", "/data", "log and store", "gateway, ingest, api", "fsync"] {
+        for part in ["headwater 0.1.0 is ready", "http://0.0.0.0:8080", "/data", "log and store", "gateway, ingest, rollup, api", "fsync"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(text.contains("headwater token issue --scope admin --data-dir 'my data'\n"), "{text}");

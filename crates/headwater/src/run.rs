@@ -9,9 +9,10 @@ use crate::environment::Environment;
 use crate::failure::{Failure, Outcome};
 use crate::lifecycle::{self, Stop};
 use crate::wiring::{self, Backends, Process};
-use crate::{keys, logging, ready};
+use crate::{demo, keys, logging, ready};
 use anyhow::{Context, anyhow};
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -21,18 +22,18 @@ const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// `headwater run ROLE...`.
 pub(crate) fn run(args: &Run, environment: &Environment) -> Outcome {
     let roles: Vec<&str> = args.roles.iter().map(|role| role.as_str()).collect();
-    serve(&args.server, args.server.flags().with("roles", "ROLE", Some(roles.join(","))), environment)
+    serve(&args.server, args.server.flags().with("roles", "ROLE", Some(roles.join(","))), false, environment)
 }
 
-/// Runs a server until it is told to stop.
-pub(crate) fn serve(server: &Server, flags: Flags, environment: &Environment) -> Outcome {
+/// Runs a server until it is told to stop; with `demo` also a fleet that sends to it.
+pub(crate) fn serve(server: &Server, flags: Flags, demo: bool, environment: &Environment) -> Outcome {
     let settings = config::load(server.config.as_deref(), environment, flags)?.checked(server.insecure)?;
     logging::start(&settings.logging, environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let outcome = runtime.block_on(async {
         let stop = Stop::on_signals()?;
         tokio::select! {
-            outcome = live(settings, &stop) => outcome,
+            outcome = live(settings, demo, &stop) => outcome,
             () = stop.hard.cancelled() => Err(anyhow!("stopped at once by a second signal; what was acknowledged is safe")),
         }
     });
@@ -40,18 +41,18 @@ pub(crate) fn serve(server: &Server, flags: Flags, environment: &Environment) ->
     outcome.map_err(Failure::Failed)
 }
 
-async fn live(settings: Checked, stop: &Stop) -> anyhow::Result<()> {
+async fn live(settings: Checked, demo: bool, stop: &Stop) -> anyhow::Result<()> {
     let backends = wiring::open(&settings).await?;
-    let outcome = work(settings, &backends, stop).await;
+    let outcome = work(settings, &backends, demo, stop).await;
     let closed = backends.close().await;
     outcome.and(closed)
 }
 
 /// From the opened backends to the stop of everything that uses them.
-async fn work(settings: Checked, backends: &Backends, stop: &Stop) -> anyhow::Result<()> {
+async fn work(settings: Checked, backends: &Backends, with_demo: bool, stop: &Stop) -> anyhow::Result<()> {
     // Before the keys: a first start that finds its port taken leaves the next one to be the first.
     let listener = bind(&settings).await?;
-    let keys = keys::of_server(&settings)?;
+    let keys = Arc::new(keys::of_server(&settings)?);
     let address = listener.local_addr().context("look at the listener's address")?;
     let mut process = Process::start(&settings, backends, &keys, listener, stop)?;
     let outcome = tokio::select! {
@@ -60,7 +61,12 @@ async fn work(settings: Checked, backends: &Backends, stop: &Stop) -> anyhow::Re
     };
     let outcome = match outcome {
         Some(early) => early,
-        None => lifecycle::until_stopped(process.tasks(), stop).await,
+        None => {
+            if with_demo {
+                process.tasks().start("the demonstration", demo::run(settings.clone(), Arc::clone(&keys), address, stop.soft.clone()));
+            }
+            lifecycle::until_stopped(process.tasks(), stop).await
+        }
     };
     outcome.and(process.stop().await)
 }

@@ -4,10 +4,10 @@
 //! know: what roles and backends do.
 //!
 //! The order of a stop: the gateway takes no more writes → what was being appended is durable → ingest commits what is in the
-//! log → the listener finishes its answers and closes → the store closes. Each step has an end, and whatever is cut short is
+//! log → rollup stops sealing → the listener finishes its answers and closes → the store closes. Each step has an end, and whatever is cut short is
 //! only work that the next start does again.
 
-use crate::config::{Checked, Role};
+use crate::config::{Checked, Role, Settings};
 use crate::keys::Keys;
 use crate::lifecycle::{Stop, Tasks};
 use anyhow::Context;
@@ -15,11 +15,12 @@ use headwater_api as api;
 use headwater_core::clock::{Clock, SystemClock};
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
-use headwater_core::store::{Ingestion, Queries};
+use headwater_core::store::{Ingestion, Queries, Sealing};
 use headwater_core::time::{SECOND, Timestamp};
 use headwater_embedded::Embedded;
 use headwater_gateway::{self as gateway, Gateway};
 use headwater_ingest as ingest;
+use headwater_rollup as rollup;
 use headwater_web::{Budget, Face, Probe, Verifier};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +35,16 @@ const DECODE_BUDGET_BYTES: usize = 256 << 20;
 const ANSWER_BUDGET_BYTES: usize = 256 << 20;
 
 /// How long each step of a stop may take: together less than the 30 s after which Kubernetes kills.
-const DRAIN_GATEWAY: Duration = Duration::from_secs(12);
+const DRAIN_GATEWAY: Duration = Duration::from_secs(11);
 /// Ingest itself gives up after 10 s.
 const DRAIN_INGEST: Duration = Duration::from_secs(12);
+/// It stops at once: a step that is cut short has changed nothing, or all that it wanted.
+const DRAIN_ROLLUP: Duration = Duration::from_secs(1);
 const DRAIN_LISTENER: Duration = Duration::from_secs(4);
 const CUT_LISTENER: Duration = Duration::from_secs(1);
 
 const INGEST: &str = "ingest";
+const ROLLUP: &str = "rollup";
 const LISTENER: &str = "the listener";
 
 /// The log and the store, opened.
@@ -48,6 +52,7 @@ pub(crate) struct Backends {
     embedded: Embedded,
     log: Arc<dyn EventLog>,
     ingestion: Arc<dyn Ingestion>,
+    sealing: Arc<dyn Sealing>,
     queries: Arc<dyn Queries>,
 }
 
@@ -56,8 +61,13 @@ pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
     let (dir, limits) = (settings.data_dir.clone(), headwater_embedded::Config::default());
     let opening = tokio::task::spawn_blocking(move || headwater_embedded::open(&dir, limits, clock()));
     let embedded = opening.await.context("open the data directory")??;
-    let (log, ingestion, queries) = (embedded.log.clone(), embedded.store.clone(), embedded.store.clone());
-    Ok(Backends { embedded, log, ingestion, queries })
+    let (log, store) = (embedded.log.clone(), embedded.store.clone());
+    Ok(Backends { embedded, log, ingestion: store.clone(), sealing: store.clone(), queries: store })
+}
+
+/// Opens the store that the configuration names for nothing but questions, beside a server or without one.
+pub(crate) fn open_for_reading(settings: &Settings) -> anyhow::Result<Arc<dyn Queries>> {
+    Ok(headwater_embedded::open_for_reading(&settings.data_dir)?)
 }
 
 impl Backends {
@@ -78,6 +88,7 @@ pub(crate) struct Process {
     gateway: Option<Gateway>,
     gateway_stop: CancellationToken,
     ingest_stop: CancellationToken,
+    rollup_stop: CancellationToken,
     listener_soft: CancellationToken,
     listener_hard: CancellationToken,
     health: Health,
@@ -92,6 +103,7 @@ impl Process {
             gateway: None,
             gateway_stop: CancellationToken::new(),
             ingest_stop: CancellationToken::new(),
+            rollup_stop: CancellationToken::new(),
             listener_soft: CancellationToken::new(),
             // A second signal cuts the listener too.
             listener_hard: stop.hard.child_token(),
@@ -110,6 +122,15 @@ impl Process {
     fn start_ingest(&mut self, settings: &Checked, backends: &Backends) {
         let deps = ingest::Deps { log: Arc::clone(&backends.log), store: Arc::clone(&backends.ingestion), health: self.health.clone() };
         self.tasks.start(INGEST, ingest::run(settings.ingest.clone(), deps, self.ingest_stop.clone()));
+    }
+
+    /// Starts the role; its face takes turns with it.
+    fn start_rollup(&mut self, settings: &Checked, backends: &Backends) -> Face {
+        let (store, turn) = (Arc::clone(&backends.sealing), rollup::Turn::default());
+        let deps = rollup::Deps { store, clock: clock(), health: self.health.clone(), turn };
+        let (config, stop) = (&settings.rollup, &self.rollup_stop);
+        self.tasks.start(ROLLUP, rollup::run(config.clone(), deps.clone(), stop.clone()));
+        rollup::face(config, deps, stop.clone())
     }
 
     fn faces(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Vec<Face>> {
@@ -138,6 +159,9 @@ impl Process {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             };
             faces.push(api::face(settings.api.clone(), deps));
+        }
+        if settings.runs(Role::Rollup) {
+            faces.push(self.start_rollup(settings, backends));
         }
         Ok(faces)
     }
@@ -174,8 +198,10 @@ impl Process {
         }
         self.ingest_stop.cancel();
         let ingest = self.tasks.ended(INGEST, DRAIN_INGEST).await;
+        self.rollup_stop.cancel();
+        let rollup = self.tasks.ended(ROLLUP, DRAIN_ROLLUP).await;
         self.listener_soft.cancel();
-        ingest.and(self.close_listener().await)
+        ingest.and(rollup).and(self.close_listener().await)
     }
 
     async fn close_listener(&mut self) -> anyhow::Result<()> {

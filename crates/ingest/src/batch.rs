@@ -8,6 +8,7 @@ use headwater_core::dead_letter::DeadLetter;
 use headwater_core::log::{Gap, LogId, Position};
 use headwater_core::series::SeriesId;
 use headwater_core::store::{Batch, Move};
+use headwater_core::time::Timestamp;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -25,6 +26,7 @@ pub(crate) struct Pending {
     gaps: Vec<Gap>,
     moves: BTreeMap<u32, Move>,
     first_at: Option<Instant>,
+    received_at: Option<Timestamp>,
 }
 
 impl Pending {
@@ -68,6 +70,11 @@ impl Pending {
         entry
     }
 
+    /// Notes when a record was received: the batch is as old as its oldest.
+    pub(crate) fn note_received(&mut self, at: Timestamp) {
+        self.received_at = Some(self.received_at.map_or(at, |oldest| oldest.min(at)));
+    }
+
     /// Adds a dead letter; its count was added to the move by the caller.
     pub(crate) fn bury(&mut self, letter: DeadLetter) {
         self.dead_letter_bytes += letter.bytes.len() + 256;
@@ -82,6 +89,7 @@ impl Pending {
     /// Sorts the readings into blocks: the batch as the store takes it. Tens of milliseconds of work for a full batch.
     pub(crate) fn close(self) -> Batch {
         Batch {
+            received_at: self.received_at.unwrap_or_default(),
             blocks: block::cut(&self.series, &self.times, &self.values),
             dead_letters: self.dead_letters,
             gaps: self.gaps,

@@ -91,6 +91,7 @@ pub(crate) fn absorb(
             Ok(Content::Refused(items)) => refused_items(items, &origin, record.received_at, &mut letters),
             Err(why) => undecodable(&record, &origin, &why, &mut letters),
         };
+        pending.note_received(record.received_at);
         let entry = pending.advance(log, partition, expected(partition), next, Some(record.crc));
         entry.received += record.count;
         entry.dead += dead;
@@ -151,7 +152,7 @@ fn refused_series(batch: &ReadingBatch, ids: &[Known], origin: &Origin, received
             bytes: serde_json::Value::Array(rows).to_string().into_bytes(),
             part: 0,
             parts: 1,
-            origin: origin.clone(),
+            origin: Some(origin.clone()),
         });
     }
     dead
@@ -187,7 +188,7 @@ fn refused_items(items: Vec<RefusedItem>, origin: &Origin, received_at: Timestam
             bytes: item.bytes,
             part: item.part,
             parts: item.parts,
-            origin: origin.clone(),
+            origin: Some(origin.clone()),
         });
     }
     dead
@@ -205,7 +206,7 @@ fn undecodable(record: &StoredRecord, origin: &Origin, why: &str, letters: &mut 
         bytes: record.payload.to_vec(),
         part: 0,
         parts: 1,
-        origin: origin.clone(),
+        origin: Some(origin.clone()),
     });
     record.count
 }

@@ -214,7 +214,7 @@ async fn a_record_that_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes() 
     let letters = stage.letters().await;
     assert_eq!(letters.len(), 1);
     assert_eq!((letters[0].reason, letters[0].count, &letters[0].bytes[..]), (Reason::Undecodable, 5, &b"garbage"[..]));
-    assert_eq!(letters[0].origin.position, 0);
+    assert_eq!(letters[0].origin.as_ref().unwrap().position, 0);
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn refused_items_arrive_as_dead_letters_with_their_origin() {
     assert_eq!(letters.len(), 1, "its parts are one letter");
     assert_eq!(letters[0].id, Uuid::from_u128(7));
     assert_eq!(letters[0].bytes.len(), 2 * headwater_core::dead_letter::PART_BYTES + 5);
-    assert_eq!(letters[0].origin.log, stage.log.identity());
+    assert_eq!(letters[0].origin.as_ref().unwrap().log, stage.log.identity());
 }
 
 #[tokio::test]

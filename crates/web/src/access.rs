@@ -153,7 +153,7 @@ pub struct Route {
     pub access: Access,
     /// How it words errors.
     pub errors: Errors,
-    /// The role whose face has it: `gateway`, `api`, or `web` for the routes of every process.
+    /// The role whose face has it: `gateway`, `rollup`, `api`, or `web` for the routes of every process.
     pub role: &'static str,
 }
 
@@ -185,6 +185,7 @@ pub const ROUTES: &[Route] = &[
     api("/v1/status", Access::AnyToken),
     api("/v1/dead-letters", Access::Scope(Scope::ReadDeadLetters)),
     api("/v1/dead-letters/{id}", Access::Scope(Scope::ReadDeadLetters)),
+    Route { method: "POST", path: "/v1/seal", access: Access::Scope(Scope::Admin), errors: Errors::Problem, role: "rollup" },
     web("/livez"),
     web("/readyz"),
 ];

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! "HWR1"  kind: 1 readings, 2 refused  received_at (signed)  count
-//!   readings   n series, each: bytes shared with the text before, then the rest of the text
+//!   readings   n series, each: bytes shared with the start of the text before, with its end, then what is between
 //!              n units,  each: series (less the one before), unit
 //!              count series numbers, each: signed difference to the one before plus one
 //!              count times, count values: core's columns

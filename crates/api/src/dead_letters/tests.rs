@@ -1,6 +1,6 @@
 //! What `dead_letters` promises, through the router or by its functions.
 
-use crate::testing::{Stack, at};
+use crate::testing::{Stack, at, reading};
 use headwater_contract::builders::{self, START};
 use headwater_core::dead_letter::{DeadLetter, Reason};
 use headwater_core::store::Ingestion;
@@ -93,4 +93,16 @@ async fn a_narrowed_caller_sees_letters_of_his_devices_alone() {
     for id in ["1", "%FF", "..%2F..%2Fetc", "not-a-uuid"] {
         assert_eq!(stack.get(&format!("/v1/dead-letters/{id}")).await.problem(), (400, "invalid_id".into(), vec![]), "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_conflict_that_sealing_found_has_no_place_in_the_log() {
+    let stack = Stack::new();
+    stack.commit(&[reading("a", "m").at(at(-60)).value(1.0)]).await;
+    stack.commit(&[reading("a", "m").at(at(-60)).value(2.0)]).await;
+    stack.seal().await;
+    let row = &stack.get("/v1/dead-letters?reason=conflict").await.ok().rows()[0];
+    assert_eq!((&row["log"], &row["partition"], &row["position"]), (&Value::Null, &Value::Null, &Value::Null));
+    let text: Value = serde_json::from_str(row["text"].as_str().unwrap()).unwrap();
+    assert_eq!((&text["value"], &text["kept"], &row["device"]), (&json!(2.0), &json!(1.0), &json!("a")));
 }

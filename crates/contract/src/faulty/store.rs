@@ -6,17 +6,19 @@ use headwater_core::block::{BlockStats, OpenBlock};
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::log::Position;
-use headwater_core::series::{Series, SeriesKey, Shard};
+use headwater_core::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, StoredChunk};
+use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
-    Batch, BatchId, Committed, DeadLetterQuery, Ingestion, NewSeries, Queries, Registered, Result, SeriesLimits, Snapshot, StoreError,
-    Totals,
+    Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, Ingestion, LoadBudget, NewSeries, Queries, Registered,
+    Replaced, Result, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version,
 };
+use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A call of [`Ingestion`] or [`Queries`] that can fail.
+/// A call of [`Ingestion`], [`Sealing`] or [`Queries`] that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the calls' own names")]
 pub enum StoreCall {
@@ -24,6 +26,11 @@ pub enum StoreCall {
     OpenReadings,
     Register,
     Commit,
+    Backlog,
+    Load,
+    Unmerged,
+    Keys,
+    Replace,
     Snapshot,
     /// Any question to a snapshot.
     Question,
@@ -38,7 +45,7 @@ pub struct FaultyStore {
 
 impl FaultyStore {
     /// A store that does what `store` does until something is planned.
-    pub fn new(store: impl Ingestion + Queries + 'static) -> Self {
+    pub fn new(store: impl crate::store::Store + 'static) -> Self {
         Self { store: Box::new(store), faults: Faults::default() }
     }
 }
@@ -58,6 +65,28 @@ impl Ingestion for FaultyStore {
 
     fn commit(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(self.faults.through(StoreCall::Commit, self.store.commit(batch)))
+    }
+}
+
+impl Sealing for FaultyStore {
+    fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>>> {
+        Box::pin(self.faults.through(StoreCall::Backlog, self.store.backlog()))
+    }
+
+    fn load(&self, shard: Shard, budget: LoadBudget) -> BoxFuture<'_, Result<Option<(Version, Loaded)>>> {
+        Box::pin(self.faults.through(StoreCall::Load, self.store.load(shard, budget)))
+    }
+
+    fn unmerged(&self, shard: Shard, most: usize, readings: u64) -> BoxFuture<'_, Result<(Version, Blocks)>> {
+        Box::pin(self.faults.through(StoreCall::Unmerged, self.store.unmerged(shard, most, readings)))
+    }
+
+    fn keys<'a>(&'a self, ids: &'a [SeriesId]) -> BoxFuture<'a, Result<Vec<SeriesKey>>> {
+        Box::pin(self.faults.through(StoreCall::Keys, self.store.keys(ids)))
+    }
+
+    fn replace(&self, shard: Shard, version: Version, replacement: Arc<Replacement>) -> BoxFuture<'_, Result<Replaced>> {
+        Box::pin(self.faults.through(StoreCall::Replace, self.store.replace(shard, version, replacement)))
     }
 }
 
@@ -102,6 +131,31 @@ impl Snapshot for FaultySnapshot {
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>> {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.blocks(shard, range, after, max_bytes)))
+    }
+
+    fn rollups<'a>(
+        &'a mut self,
+        shard: Shard,
+        level: Level,
+        series: &'a [SeriesId],
+        range: TimeRange,
+    ) -> BoxFuture<'a, Result<Vec<(RollupKey, Summary)>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.rollups(shard, level, series, range)))
+    }
+
+    fn chunk_stats<'a>(&'a mut self, shard: Shard, series: &'a [SeriesId], range: TimeRange) -> BoxFuture<'a, Result<ChunkStats>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.chunk_stats(shard, series, range)))
+    }
+
+    fn chunks<'a>(
+        &'a mut self,
+        shard: Shard,
+        series: &'a [SeriesId],
+        range: TimeRange,
+        after: Option<ChunkKey>,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ChunkKey, StoredChunk)>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.chunks(shard, series, range, after, max_bytes)))
     }
 
     fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {

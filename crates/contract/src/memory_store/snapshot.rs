@@ -6,8 +6,10 @@ use headwater_core::block::{BlockStats, OpenBlock};
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
-use headwater_core::series::{Series, SeriesKey, Shard};
-use headwater_core::store::{BatchId, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
+use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
+use headwater_core::store::{BatchId, ChunkStats, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -31,10 +33,15 @@ impl MemorySnapshot {
 impl State {
     fn touching(&self, shard: Shard, range: TimeRange) -> impl Iterator<Item = (BatchId, &OpenBlock)> {
         let of_shard = self.blocks.range((shard, BatchId(0))..=(shard, BatchId(u64::MAX)));
-        of_shard.map(|((_, batch), block)| (*batch, &**block)).filter(move |(_, block)| {
+        of_shard.map(|((_, batch), open)| (*batch, &*open.block)).filter(move |(_, block)| {
             let stats = block.stats();
             range.touches(stats.min_time, stats.max_time)
         })
+    }
+
+    fn chunks_touching(&self, series: &[SeriesId], range: TimeRange) -> impl Iterator<Item = (ChunkKey, &StoredChunk)> {
+        let touched = move |key: &ChunkKey, chunk: &StoredChunk| series.contains(&key.series) && range.touches(key.first, chunk.last);
+        self.chunks.iter().filter(move |(key, chunk)| touched(key, chunk)).map(|(key, chunk)| (*key, &**chunk))
     }
 
     /// Matching letters, newest first.
@@ -104,6 +111,45 @@ impl Snapshot for MemorySnapshot {
             let later = self.state()?.touching(shard, range).filter(|(batch, _)| after.is_none_or(|after| after < *batch));
             let page = fitting(later, max_bytes, |(_, block)| READING_BYTES * block.len());
             Ok(page.into_iter().map(|(batch, block)| (batch, block.clone())).collect())
+        })
+    }
+
+    fn rollups<'a>(
+        &'a mut self,
+        _: Shard,
+        level: Level,
+        series: &'a [SeriesId],
+        range: TimeRange,
+    ) -> BoxFuture<'a, Result<Vec<(RollupKey, Summary)>>> {
+        Box::pin(async move {
+            let asked_for = |key: &RollupKey| key.level == level && series.contains(&key.series) && range.contains(key.start);
+            let found = self.state()?.rollups.iter().filter(|(key, _)| asked_for(key));
+            Ok(found.map(|(key, summary)| (*key, Summary::clone(summary))).collect())
+        })
+    }
+
+    fn chunk_stats<'a>(&'a mut self, _: Shard, series: &'a [SeriesId], range: TimeRange) -> BoxFuture<'a, Result<ChunkStats>> {
+        Box::pin(async move {
+            let count = |stats: ChunkStats, (_, chunk): (ChunkKey, &StoredChunk)| ChunkStats {
+                chunks: stats.chunks + 1,
+                readings: stats.readings + chunk.readings,
+            };
+            Ok(self.state()?.chunks_touching(series, range).fold(ChunkStats::default(), count))
+        })
+    }
+
+    fn chunks<'a>(
+        &'a mut self,
+        _: Shard,
+        series: &'a [SeriesId],
+        range: TimeRange,
+        after: Option<ChunkKey>,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ChunkKey, StoredChunk)>>> {
+        Box::pin(async move {
+            let later = self.state()?.chunks_touching(series, range).filter(|(key, _)| after.is_none_or(|after| after < *key));
+            let page = fitting(later, max_bytes, |(_, chunk)| chunk.bytes.len());
+            Ok(page.into_iter().map(|(key, chunk)| (key, chunk.clone())).collect())
         })
     }
 

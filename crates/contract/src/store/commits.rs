@@ -1,7 +1,7 @@
 //! Batches: all or nothing, fenced by their positions.
 #![expect(missing_docs, reason = "a property's name is its claim")]
 
-use super::view::{commit, fenced, positions, some_series, totals, view};
+use super::view::{backlog, commit, fenced, positions, some_series, totals, view};
 use super::{Store, StoreHarness};
 use crate::builders::{at, batch, gap, letter, test_log};
 use crate::within;
@@ -16,6 +16,7 @@ pub async fn a_new_store_is_empty(harness: &mut dyn StoreHarness) {
     let view = view(&*store).await;
     assert_eq!(view.totals, Totals::default());
     assert!(view.series.is_empty() && view.blocks.is_empty() && view.stats.is_empty() && view.letters.is_empty());
+    assert_eq!(backlog(&*store).await, []);
     assert_eq!(positions(&*store).await, []);
     assert_eq!(within(store.open_readings()).await.expect("ask for open readings"), 0);
 }

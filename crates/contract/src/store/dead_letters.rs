@@ -36,7 +36,7 @@ pub async fn a_dead_letter_is_shown_as_it_was_committed(harness: &mut dyn StoreH
         bytes: (0..=255).collect(),
         part: 0,
         parts: 1,
-        origin: Origin { log: LogId("another log".into()), partition: 9, position: 1 << 50 },
+        origin: Some(Origin { log: LogId("another log".into()), partition: 9, position: 1 << 50 }),
     };
     let bare = DeadLetter { bytes: vec![], count: 0, ..letter(2) };
     commit_letters(&*store, [vec![full.clone(), bare.clone()]]).await;
@@ -84,7 +84,7 @@ pub async fn a_dead_letter_committed_twice_is_kept_once(harness: &mut dyn StoreH
     let store = harness.open().await;
     let part = |part, bytes: &[u8]| DeadLetter { part, parts: 2, bytes: bytes.to_vec(), ..letter(2) };
     // A body that was sent to the log twice because its first answer was lost: same ids, other positions.
-    let again = DeadLetter { origin: Origin { position: 9, ..letter(1).origin }, ..letter(1) };
+    let again = DeadLetter { origin: letter(1).origin.map(|origin| Origin { position: 9, ..origin }), ..letter(1) };
     commit_letters(&*store, [vec![letter(1), part(0, b"ab"), part(1, b"cd")], vec![again, part(0, b"ab"), part(1, b"cd")]]).await;
     assert_eq!(totals(&*store).await.dead_letters, 2);
     assert_eq!(letters(&*store, DeadLetterQuery::default()).await.len(), 2);

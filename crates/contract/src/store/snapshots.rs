@@ -2,11 +2,12 @@
 #![expect(missing_docs, reason = "a property's name is its claim")]
 
 use super::commits::fill;
-use super::view::{ask, commit, snapshot, view};
+use super::view::{arrive, ask, commit, shard_mates, snapshot, view};
 use super::{Store, StoreHarness};
-use crate::builders::{NO_LIMITS, at, batch, gap, letter, new_series};
+use crate::builders::{NO_LIMITS, START, at, batch, gap, letter, new_series, seal_all};
 use crate::{eventually, within};
 use headwater_core::filter::SeriesFilter;
+use headwater_core::seal::Level;
 use headwater_core::series::{SeriesId, Shard};
 use headwater_core::store::{DeadLetterQuery, Snapshot, StoreError};
 use headwater_core::time::TimeRange;
@@ -44,6 +45,23 @@ pub async fn a_snapshot_sees_the_state_in_which_it_was_taken(harness: &mut dyn S
     assert_eq!(ask(&mut *early).await, before);
 }
 
+pub async fn a_snapshot_answers_the_same_before_and_after_a_concurrent_replacement(harness: &mut dyn StoreHarness) {
+    let store = harness.open().await;
+    let [a, b] = shard_mates(&*store, 2).await[..] else { panic!("two series") };
+    let dense: Vec<_> = (0..100).map(|n| (a, at(n), n as f64)).collect();
+    arrive(&*store, START, &dense).await;
+    seal_all(&*store).await;
+    arrive(&*store, START, &[(a, at(7), -1.0), (a, at(200), 2.0), (b, at(3), 3.0)]).await;
+    let (mut asked, mut unasked) = (snapshot(&*store).await, snapshot(&*store).await);
+    let before = ask(&mut *asked).await;
+    seal_all(&*store).await;
+    assert_eq!(ask(&mut *asked).await, before);
+    assert_eq!(ask(&mut *unasked).await, before, "the state in which it was taken");
+    drop((asked, unasked));
+    let after = view(&*store).await;
+    assert!(after.blocks.is_empty() && after.chunks != before.chunks && after.rollups != before.rollups && after.letters != before.letters);
+}
+
 pub async fn a_snapshot_past_its_deadline_says_so(harness: &mut dyn StoreHarness) {
     let store = harness.open().await;
     fill(&*store).await;
@@ -61,7 +79,7 @@ pub async fn a_snapshot_past_its_deadline_says_so(harness: &mut dyn StoreHarness
     view(&*store).await;
 }
 
-async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), StoreError>); 6] {
+async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), StoreError>); 9] {
     let query = DeadLetterQuery { limit: 10, ..DeadLetterQuery::default() };
     let filter = SeriesFilter::default();
     [
@@ -69,6 +87,9 @@ async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), 
         ("series", within(snapshot.series(&filter, None, 10)).await.map(drop)),
         ("block_stats", within(snapshot.block_stats(Shard(0), TimeRange::ALL)).await.map(drop)),
         ("blocks", within(snapshot.blocks(Shard(0), TimeRange::ALL, None, 1_000)).await.map(drop)),
+        ("rollups", within(snapshot.rollups(Shard(0), Level::Hour, &[SeriesId(0)], TimeRange::ALL)).await.map(drop)),
+        ("chunk_stats", within(snapshot.chunk_stats(Shard(0), &[SeriesId(0)], TimeRange::ALL)).await.map(drop)),
+        ("chunks", within(snapshot.chunks(Shard(0), &[SeriesId(0)], TimeRange::ALL, None, 1_000)).await.map(drop)),
         ("dead_letters", within(snapshot.dead_letters(&query, 1_000)).await.map(drop)),
         ("dead_letter", within(snapshot.dead_letter(letter(0).id)).await.map(drop)),
     ]

@@ -8,11 +8,13 @@ use headwater_core::dead_letter::{DeadLetter, PART_BYTES};
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
 use headwater_core::log::Position;
-use headwater_core::series::{Series, SeriesKey, Shard};
+use headwater_core::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, StoredChunk};
+use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
-    Batch, BatchId, Committed, DeadLetterQuery, Ingestion, NewSeries, Queries, Registered, Result, SeriesLimits, Snapshot, StoreError,
-    Totals,
+    Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, Ingestion, LoadBudget, NewSeries, Queries, Registered,
+    Replaced, Result, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version,
 };
+use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,17 @@ enum Bug {
     SnapshotMoves,
     SnapshotBeginsLate,
     DeadlineOfTotalsOnly,
+    DropsABlockAtReplace,
+    IgnoresVersion,
+    ForgetsRollups,
+    CountsOpenAndSealed,
+    KeepsLostLetters,
+    MissesAChunk,
+    MissesARollup,
+    LoadsWithoutBytes,
+    MergesAgain,
+    SkipsUnknownKeys,
+    KeepsConflictsApart,
 }
 
 macro_rules! notices {
@@ -84,6 +97,26 @@ notices! {
     a_store_whose_snapshots_move: SnapshotMoves, a_snapshot_answers_the_same_before_and_after_a_concurrent_commit, "left == right";
     a_store_whose_snapshots_begin_late: SnapshotBeginsLate, a_snapshot_sees_the_state_in_which_it_was_taken, "left == right";
     a_store_whose_early_snapshots_see_new_series: SnapshotBeginsLate, a_registration_is_seen_by_later_snapshots_only, "it was not there yet";
+    a_store_whose_snapshots_see_a_replacement: SnapshotMoves, a_snapshot_answers_the_same_before_and_after_a_concurrent_replacement, "left == right";
+    a_store_that_drops_a_block_at_replace: DropsABlockAtReplace, a_block_inserted_between_load_and_replace_survives, "left == right";
+    a_store_that_ignores_the_version: IgnoresVersion, a_replacement_with_an_old_version_is_lost_though_all_its_rows_are_there, "is lost, not";
+    a_store_that_forgets_the_rollup: ForgetsRollups, a_rollup_takes_the_place_of_the_one_before, "after 60 to 100";
+    a_store_that_counts_open_and_sealed: CountsOpenAndSealed, a_replacement_moves_readings_from_open_to_sealed, "left == right";
+    a_store_that_counts_open_and_sealed_while_committing: CountsOpenAndSealed, commits_go_on_while_sealing, "received = ";
+    a_store_that_keeps_letters_of_what_is_lost: KeepsLostLetters, a_replacement_of_a_block_that_is_gone_is_lost, "what is lost changes nothing";
+    a_store_that_misses_a_chunk: MissesAChunk, what_is_loaded_is_the_oldest_blocks_with_all_that_they_touch, "every chunk of every day";
+    a_store_that_misses_a_rollup: MissesARollup, what_is_loaded_is_the_oldest_blocks_with_all_that_they_touch, "every rollup of every window";
+    a_store_without_a_budget_of_bytes: LoadsWithoutBytes, a_wide_block_is_loaded_through_its_first_series, "one block, whole, within 0 bytes";
+    a_store_that_loads_more_blocks_than_fit: LoadsWithoutBytes, a_load_takes_no_more_bytes_than_its_budget, "bytes, more than";
+    a_store_that_merges_again: MergesAgain, merging_keeps_every_reading_and_their_order, "is not merged again";
+    a_store_that_merges_rests: MergesAgain, a_rest_takes_the_place_of_the_block_it_came_from, "a rest is not merged";
+    a_store_that_skips_unknown_series: SkipsUnknownKeys, the_key_of_an_unknown_series_is_refused, "is damage, not";
+    a_store_that_keeps_a_conflict_twice: KeepsConflictsApart, a_conflict_found_again_is_kept_once_and_has_no_origin, "left == right";
+    a_store_that_pages_chunks_from_the_start: IgnoresAfter, paging_chunks_gives_each_once, "a page begins behind the one before";
+    a_store_that_holds_the_end_of_a_range_of_chunks: HoldsTheEndOfARange, chunks_are_found_by_series_and_range_in_order, "left == right";
+    a_store_that_holds_the_end_of_a_range_of_rollups: HoldsTheEndOfARange, rollups_are_found_by_level_series_and_range_in_order, "left == right";
+    a_store_that_counts_chunks_of_a_wider_range: HoldsTheEndOfARange, the_numbers_of_chunks_are_those_of_what_is_found, "left == right";
+    a_store_whose_sealed_history_is_gone: ForgetsOnRestart, what_is_sealed_survives_a_restart, "left == right";
     a_store_that_looks_at_the_deadline_once: DeadlineOfTotalsOnly, a_snapshot_past_its_deadline_says_so, "series says";
 }
 
@@ -126,6 +159,10 @@ impl Broken {
             self.store.commit(Arc::new(Batch { moves: vec![moved], ..Batch::default() })).await?;
         }
         self.store.commit(Arc::new(rest)).await
+    }
+
+    async fn open(&self, shard: Shard) -> Result<Blocks> {
+        self.store.snapshot(Duration::from_secs(9)).await?.blocks(shard, TimeRange::ALL, None, usize::MAX).await
     }
 }
 
@@ -172,6 +209,72 @@ impl Ingestion for Broken {
                 }
                 outcome => outcome,
             }
+        })
+    }
+}
+
+impl Sealing for Broken {
+    fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>>> {
+        self.store.backlog()
+    }
+
+    fn load(&self, shard: Shard, budget: LoadBudget) -> BoxFuture<'_, Result<Option<(Version, Loaded)>>> {
+        Box::pin(async move {
+            let bytes = if self.bug == Bug::LoadsWithoutBytes { u64::MAX } else { budget.bytes };
+            let mut loaded = self.store.load(shard, LoadBudget { bytes, ..budget }).await?;
+            match (self.bug, &mut loaded) {
+                (Bug::MissesAChunk, Some((_, loaded))) => drop(loaded.chunks.pop_last()),
+                (Bug::MissesARollup, Some((_, loaded))) => drop(loaded.rollups.pop_last()),
+                _ => {}
+            }
+            Ok(loaded)
+        })
+    }
+
+    fn unmerged(&self, shard: Shard, most: usize, readings: u64) -> BoxFuture<'_, Result<(Version, Blocks)>> {
+        Box::pin(async move {
+            let (version, mut blocks) = self.store.unmerged(shard, most, readings).await?;
+            if self.bug == Bug::MergesAgain {
+                blocks = self.open(shard).await?;
+                blocks.truncate(most);
+            }
+            Ok((version, blocks))
+        })
+    }
+
+    fn keys<'a>(&'a self, ids: &'a [SeriesId]) -> BoxFuture<'a, Result<Vec<SeriesKey>>> {
+        Box::pin(async move {
+            let mut keys = Vec::new();
+            for id in ids {
+                match self.store.keys(&[*id]).await {
+                    Err(_) if self.bug == Bug::SkipsUnknownKeys => {}
+                    answer => keys.extend(answer?),
+                }
+            }
+            Ok(keys)
+        })
+    }
+
+    fn replace(&self, shard: Shard, version: Version, replacement: Arc<Replacement>) -> BoxFuture<'_, Result<Replaced>> {
+        Box::pin(async move {
+            let (mut version, mut replacement) = (version, Replacement::clone(&replacement));
+            let found = replacement.dead_letters.clone();
+            match self.bug {
+                Bug::DropsABlockAtReplace => {
+                    replacement.sealed_blocks = self.open(shard).await?.into_iter().map(|(batch, _)| batch).collect();
+                }
+                Bug::IgnoresVersion => version = self.store.unmerged(shard, 1, 0).await?.0,
+                Bug::ForgetsRollups => replacement.rollups.clear(),
+                Bug::KeepsConflictsApart => {
+                    replacement.dead_letters.iter_mut().for_each(|letter| letter.id = Uuid::from_u128(version.0.into()))
+                }
+                _ => {}
+            }
+            let replaced = self.store.replace(shard, version, Arc::new(replacement)).await?;
+            if self.bug == Bug::KeepsLostLetters && replaced == Replaced::Lost {
+                self.store.commit(Arc::new(Batch { dead_letters: found, ..Batch::default() })).await?;
+            }
+            Ok(replaced)
         })
     }
 }
@@ -223,6 +326,9 @@ impl Snapshot for BrokenSnapshot {
             if self.bug == Bug::CountsDeadTwice {
                 totals.dead *= 2;
             }
+            if self.bug == Bug::CountsOpenAndSealed {
+                totals.unsealed += totals.stored;
+            }
             Ok(totals)
         })
     }
@@ -265,6 +371,41 @@ impl Snapshot for BrokenSnapshot {
                 blocks.iter_mut().flat_map(|(_, block)| &mut block.values).for_each(|value| *value = f64::from(*value as f32));
             }
             Ok(blocks)
+        })
+    }
+
+    fn rollups<'a>(
+        &'a mut self,
+        shard: Shard,
+        level: Level,
+        series: &'a [SeriesId],
+        range: TimeRange,
+    ) -> BoxFuture<'a, Result<Vec<(RollupKey, Summary)>>> {
+        Box::pin(async move {
+            let range = self.wider(range);
+            self.current().await?.rollups(shard, level, series, range).await
+        })
+    }
+
+    fn chunk_stats<'a>(&'a mut self, shard: Shard, series: &'a [SeriesId], range: TimeRange) -> BoxFuture<'a, Result<ChunkStats>> {
+        Box::pin(async move {
+            let range = self.wider(range);
+            self.current().await?.chunk_stats(shard, series, range).await
+        })
+    }
+
+    fn chunks<'a>(
+        &'a mut self,
+        shard: Shard,
+        series: &'a [SeriesId],
+        range: TimeRange,
+        after: Option<ChunkKey>,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ChunkKey, StoredChunk)>>> {
+        Box::pin(async move {
+            let range = self.wider(range);
+            let after = after.filter(|_| self.bug != Bug::IgnoresAfter);
+            self.current().await?.chunks(shard, series, range, after, max_bytes).await
         })
     }
 

@@ -1,11 +1,11 @@
 //! Planned faults come as planned, and what cannot be met is shown as ignored.
 
-use crate::builders::{batch, letter, reading, reading_batch, record, store_readings};
+use crate::builders::{NO_BUDGET, batch, letter, load, reading, reading_batch, record, sealed, store_readings};
 use crate::event_log::LogHarness;
 use crate::{FaultyLog, FaultyStore, LogCall, MemoryLog, MemoryStore, StoreCall, within};
 use headwater_core::BoxFuture;
 use headwater_core::log::{Delivery, EventLog, LogError};
-use headwater_core::store::{Ingestion, Queries, StoreError};
+use headwater_core::store::{Ingestion, Queries, Replaced, Sealing, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +59,27 @@ async fn a_commit_of_unknown_outcome_took_effect_or_not_as_planned() {
     store.faults.fail_after(StoreCall::Commit, 1, StoreError::Unknown("connection lost".into()));
     assert!(matches!(store.commit(batch).await, Err(StoreError::Unknown(_))));
     assert_eq!(memory.positions().await.unwrap()[0].next, 1);
+}
+
+#[tokio::test]
+async fn a_replacement_of_unknown_outcome_took_effect_or_not_as_planned() {
+    let memory = MemoryStore::new();
+    let store = FaultyStore::new(memory.clone());
+    store_readings(&store, &[reading("d", "m")]).await;
+    let shard = store.backlog().await.unwrap()[0].shard;
+    let (version, loaded) = load(&store, shard, NO_BUDGET).await;
+    let replacement = sealed(&store, shard, &loaded, 1).await;
+    let lost = StoreError::Unknown("connection lost".into());
+    store.faults.fail(StoreCall::Replace, 1, lost.clone());
+    assert!(store.replace(shard, version, Arc::clone(&replacement)).await.is_err());
+    assert_eq!(memory.open_readings().await.unwrap(), 1);
+    store.faults.fail_after(StoreCall::Replace, 1, lost);
+    assert!(store.replace(shard, version, Arc::clone(&replacement)).await.is_err());
+    assert_eq!(memory.open_readings().await.unwrap(), 0);
+    assert_eq!(store.replace(shard, version, replacement).await.unwrap(), Replaced::Lost);
+    for (call, calls) in [(StoreCall::Backlog, 1), (StoreCall::Load, 1), (StoreCall::Keys, 1), (StoreCall::Replace, 3)] {
+        assert_eq!(store.faults.calls(call), calls, "{call:?}");
+    }
 }
 
 #[tokio::test]

@@ -113,11 +113,12 @@ impl Log {
 
     /// Ends the writer thread after what is queued, and lets go of the file.
     pub(crate) fn close(&self) {
+        // Readers first: whoever closes the file last empties the write-ahead log, and that is the writer's work.
+        self.shared.delivering.close();
+        self.shared.looking.close();
         self.writer.close();
         self.shared.stopped.get_or_init(|| "it was closed".to_owned());
         self.shared.end.send_modify(|_| {});
-        self.shared.delivering.close();
-        self.shared.looking.close();
     }
 
     async fn append_all(&self, records: Vec<Record>) -> Result<(), LogError> {

@@ -8,19 +8,19 @@
 use super::errors::on_write;
 use super::gate::Gate;
 use super::letters::{self, Quota};
+use super::prepared::{Block, Commit, Replace};
 use super::registry::Lookup;
-use super::rows;
+use super::{replace, rows};
 use crate::error::{Fault, OpenError};
 use crate::space::Space;
 use crate::sqlite::{self, Use, int, uint};
 use crate::wal::Wal;
 use crate::writer::{Queue, Work};
 use crate::{Config, migrations};
-use headwater_core::block::OpenBlock;
 use headwater_core::failpoint;
 use headwater_core::log::{Gap, Position};
-use headwater_core::series::SHARDS;
-use headwater_core::store::{Batch, BatchId, Committed, Move, NewSeries, Registered, Result, SeriesLimits, StoreError};
+use headwater_core::series::{SHARDS, Shard};
+use headwater_core::store::{BatchId, Committed, Move, NewSeries, Registered, Replaced, Result, SeriesLimits, StoreError, Version};
 use headwater_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use std::path::Path;
@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 pub(super) const LOAD_STATE: &str = include_str!("../sql/store/load_state.sql");
 pub(super) const SAVE_STATE: &str = include_str!("../sql/store/save_state.sql");
 pub(super) const OPEN_READINGS: &str = include_str!("../sql/store/open_readings.sql");
+pub(super) const TAKEN_BLOCKS: &str = include_str!("../sql/store/taken_blocks.sql");
 pub(super) const INSERT_BLOCK: &str = include_str!("../sql/store/insert_block.sql");
 pub(super) const INSERT_GAP: &str = include_str!("../sql/store/insert_gap.sql");
 pub(super) const MOVE_POSITION: &str = include_str!("../sql/store/move_position.sql");
@@ -49,8 +50,9 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// What the thread is asked.
 pub(super) enum Job {
-    Commit(Arc<Batch>, Reply<Committed>),
+    Commit(Commit, Reply<Committed>),
     Register(Vec<NewSeries>, SeriesLimits, Reply<Vec<Registered>>),
+    Replace(Shard, Version, Replace, Reply<Replaced>),
     Positions(Reply<Vec<Position>>),
     /// A reader has ended while the gate was shut.
     Checkpoint,
@@ -65,6 +67,9 @@ pub(super) struct State {
     pub(super) letters_dropped: u64,
     pub(super) letter_bytes: u64,
     pub(super) open_readings: u64,
+    /// Blocks, and readings in them, that a replacement took and whose rows are still to be swept.
+    pub(super) taken_blocks: u64,
+    pub(super) taken_readings: u64,
 }
 
 /// The writer.
@@ -141,13 +146,17 @@ impl Keeper {
         error
     }
 
-    pub(super) fn commit(&mut self, batch: &Batch) -> Result<Committed> {
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<Committed> {
         failpoint::reach("store.commit.begin");
         let quota = self.quota;
+        let Commit { batch, blocks } = commit;
         let done = self.transaction("store.commit.before_commit", |conn, state| {
             let id = state.next_batch;
             state.next_batch += 1;
-            write_blocks(conn, id, &batch.blocks, state)?;
+            for block in blocks {
+                write_block(conn, id, block, batch.received_at, false)?;
+                state.open_readings += block.stats.readings;
+            }
             letters::keep(conn, id, &batch.dead_letters, quota, state)?;
             write_gaps(conn, id, &batch.gaps)?;
             for step in &batch.moves {
@@ -157,6 +166,23 @@ impl Keeper {
         })?;
         failpoint::reach("store.commit.after_commit");
         Ok(done)
+    }
+
+    pub(super) fn replace(&mut self, shard: Shard, version: Version, replace: &Replace) -> Result<Replaced> {
+        failpoint::reach("store.replace.begin");
+        let quota = self.quota;
+        let mut lost = false;
+        let done = self.transaction("store.replace.before_commit", |conn, state| {
+            lost = !replace::write(conn, shard, version, replace, quota, state)?;
+            // Only an error undoes what was written so far; it is not told to anybody.
+            if lost { Err(StoreError::Unavailable("another replacement came first".to_owned()).into()) } else { Ok(state.open_readings) }
+        });
+        if lost {
+            return Ok(Replaced::Lost);
+        }
+        let open_readings = done?;
+        failpoint::reach("store.replace.after_commit");
+        Ok(Replaced::Done { open_readings })
     }
 
     fn register(&mut self, series: &[NewSeries], limits: SeriesLimits) -> Result<Vec<Registered>> {
@@ -240,6 +266,7 @@ impl Work for Keeper {
         match job {
             Job::Commit(batch, reply) => drop(reply.send(self.commit(&batch))),
             Job::Register(series, limits, reply) => drop(reply.send(self.register(&series, limits))),
+            Job::Replace(shard, version, replacement, reply) => drop(reply.send(self.replace(shard, version, &replacement))),
             Job::Positions(reply) => drop(reply.send(self.positions())),
             Job::Checkpoint => {}
         }
@@ -257,6 +284,7 @@ impl Work for Keeper {
 
 fn load(conn: &Connection) -> rusqlite::Result<State> {
     let open_readings = uint(conn.query_row(OPEN_READINGS, [], |row| row.get(0))?);
+    let (taken_blocks, taken_readings) = conn.query_row(TAKEN_BLOCKS, [], |row| Ok((uint(row.get(0)?), uint(row.get(1)?))))?;
     conn.query_row(LOAD_STATE, [], |row| {
         let [next_batch, next_series, letters, letters_dropped, letter_bytes] = [0, 1, 2, 3, 4].map(|column| row.get(column).map(uint));
         Ok(State {
@@ -266,34 +294,39 @@ fn load(conn: &Connection) -> rusqlite::Result<State> {
             letters_dropped: letters_dropped?,
             letter_bytes: letter_bytes?,
             open_readings,
+            taken_blocks,
+            taken_readings,
         })
     })
 }
 
 fn save(conn: &Connection, state: &State) -> rusqlite::Result<()> {
-    let State { next_batch, next_series, letters, letters_dropped, letter_bytes, open_readings: _ } = state;
+    let State { next_batch, next_series, letters, letters_dropped, letter_bytes, .. } = state;
     let numbers = [next_batch, next_series, letters, letters_dropped, letter_bytes].map(|&n| int(n));
     conn.prepare_cached(SAVE_STATE)?.execute(numbers)?;
     Ok(())
 }
 
-fn write_blocks(conn: &Connection, batch: u64, blocks: &[OpenBlock], state: &mut State) -> Written<()> {
-    let mut insert = conn.prepare_cached(INSERT_BLOCK)?;
-    for block in blocks.iter().filter(|block| !block.is_empty()) {
-        let stats = block.stats();
-        let shard = u64::from(block.shard.0);
-        insert.execute((
-            int(batch * u64::from(SHARDS) + shard),
-            int(batch),
-            int(shard),
-            int(stats.readings),
-            int(stats.series),
-            stats.min_time,
-            stats.max_time,
-            block.encode(),
-        ))?;
-        state.open_readings += stats.readings;
-    }
+/// Where a block's row lies: beside those that came with it.
+pub(super) fn block_id(batch: u64, shard: Shard) -> i64 {
+    int(batch * u64::from(SHARDS) + u64::from(shard.0))
+}
+
+/// Writes a block as one of `batch`.
+pub(super) fn write_block(conn: &Connection, batch: u64, block: &Block, received_at: Timestamp, merged: bool) -> Written<()> {
+    let Block { shard, stats, bytes } = block;
+    conn.prepare_cached(INSERT_BLOCK)?.execute((
+        block_id(batch, *shard),
+        int(batch),
+        shard.0,
+        int(stats.readings),
+        int(stats.series),
+        stats.min_time,
+        stats.max_time,
+        received_at.0,
+        merged,
+        bytes,
+    ))?;
     Ok(())
 }
 

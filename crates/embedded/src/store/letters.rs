@@ -63,6 +63,10 @@ fn keep_one(conn: &Connection, key: (i64, i64), letter: &DeadLetter, state: &mut
 
 fn insert(conn: &Connection, key: (i64, i64), letter: &DeadLetter) -> Result<()> {
     let parts = letter.parts.max(1);
+    let (log, partition, position) = match &letter.origin {
+        Some(origin) => (origin.log.0.as_str(), origin.partition, origin.position),
+        None => ("", 0, 0),
+    };
     conn.prepare_cached(INSERT)?.execute((
         key.0,
         key.1,
@@ -75,9 +79,9 @@ fn insert(conn: &Connection, key: (i64, i64), letter: &DeadLetter) -> Result<()>
         int(letter.count),
         parts,
         int(letter.bytes.len() as u64),
-        &letter.origin.log.0,
-        letter.origin.partition,
-        int(letter.origin.position),
+        log,
+        partition,
+        int(position),
     ))?;
     Ok(())
 }

@@ -1,48 +1,71 @@
 //! The store: what ingest commits and what questions are answered from.
 //!
-//! Owns: [`Store`], the seam's [`Ingestion`] and [`Queries`] over `store.db`. Does not know: the log's file, how answers are made.
-//! Files: [`ingestion`] the writer thread's work, [`registry`] new series, [`letters`] dead letters and their quota,
-//! [`readers`] the threads that snapshots run on, [`gate`] who may begin one, [`snapshot`] the seam's calls, [`queries`] the
-//! statements behind them, [`rows`] columns as words, [`errors`].
-//! Invariants: a commit is one transaction that moves positions last, by compare-and-set; after an I/O error nothing is written
-//! until a restart; a snapshot is a read transaction that ends at its deadline.
+//! Owns: [`Store`], the seam's [`Ingestion`], [`Sealing`] and [`Queries`] over `store.db`. Does not know: the log's file, how
+//! answers are made, what sealing is.
+//! Files: [`ingestion`] the writer thread's work, [`prepared`] what is done before it is queued, [`registry`] new series,
+//! [`letters`] dead letters and their quota, [`replace`] what was sealed; [`readers`] the threads that snapshots run on, [`gate`]
+//! who may begin one, [`snapshot`] the seam's calls, [`queries`] and [`history`] the statements behind them, [`sealing`] what the
+//! sealer reads, [`reading`] the store beside another process, [`keys`] where chunks and rollups lie, [`rows`] columns as words,
+//! [`errors`].
+//! Invariants: a commit is one transaction that moves positions last, by compare-and-set; a replacement is one that moves its
+//! shard's version first; after an I/O error nothing is written until a restart; a snapshot is a read transaction that ends at its
+//! deadline.
 
 mod errors;
 mod gate;
+mod history;
 mod ingestion;
+mod keys;
 mod letters;
+mod prepared;
 mod queries;
 mod readers;
+mod reading;
 mod registry;
+mod replace;
 mod rows;
+mod sealing;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use reading::open_for_reading;
+
 use crate::Config;
 use crate::directory::Directory;
-use crate::error::OpenError;
+use crate::error::{Fault, OpenError};
 use crate::space::Space;
 use crate::writer::Writer;
 use gate::Gate;
 use headwater_core::BoxFuture;
 use headwater_core::log::Position;
-use headwater_core::store::{Batch, Committed, Ingestion, NewSeries, Queries, Registered, Result, SeriesLimits, Snapshot, StoreError};
+use headwater_core::seal::{Loaded, Replacement};
+use headwater_core::series::{SeriesId, SeriesKey, Shard};
+use headwater_core::store::{
+    Backlog, Batch, Blocks, Committed, Ingestion, LoadBudget, NewSeries, Queries, Registered, Replaced, Result, Sealing, SeriesLimits,
+    Snapshot, StoreError, Version,
+};
 use headwater_core::time::Timestamp;
 use ingestion::{Job, Keeper, Reply};
-use readers::Readers;
+use prepared::{Commit, Replace};
+use readers::{Readers, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// At most so many requests wait for the writer: a commit, a registration, a look at the positions, a hint.
-const QUEUE: usize = 4;
+/// At most so many requests wait for the writer: a commit, a registration, a replacement, a look at the positions, a hint.
+const QUEUE: usize = 5;
+/// The sealer has one reader, for one call at a time, so that it never waits for those who ask.
+const SEALERS: usize = 1;
+/// No call of the sealer takes longer: a few megabytes from a slow disk.
+const LONGEST_LOAD: Duration = Duration::from_secs(60);
 
 /// The store of a data directory. See [`crate::open`].
 pub struct Store {
     writer: Writer<Job>,
     readers: Arc<Readers>,
+    sealers: Arc<Readers>,
     open_readings: Arc<AtomicU64>,
 }
 
@@ -53,14 +76,19 @@ impl Store {
         let keeper = Keeper::open(&path, config, Arc::clone(&gate), space, now)?;
         let open_readings = keeper.open_readings();
         let writer = Writer::start("store-writer", QUEUE, keeper).map_err(OpenError::doing("cannot start the store's writer thread"))?;
-        let hint = writer.hinter();
-        let readers = Readers::open(&path, config.readers, gate, Box::new(move || hint(Job::Checkpoint)))?;
-        Ok(Self { writer, readers, open_readings })
+        let hint = || {
+            let hint = writer.hinter();
+            Box::new(move || hint(Job::Checkpoint))
+        };
+        let readers = Readers::open(&path, "store-reader", config.readers, Arc::clone(&gate), hint())?;
+        let sealers = Readers::open(&path, "store-sealer", SEALERS, gate, hint())?;
+        Ok(Self { writer, readers, sealers, open_readings })
     }
 
     /// Ends the snapshots that are open and the writer after what is queued.
     pub(crate) fn close(&self) {
         self.readers.close();
+        self.sealers.close();
         self.writer.close();
     }
 
@@ -69,6 +97,16 @@ impl Store {
         self.writer.send(job(reply)).await.map_err(|_| StoreError::Stopped("it was closed".to_owned()))?;
         // The thread has ended in the middle: only the positions tell what happened.
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".to_owned())))
+    }
+}
+
+impl Store {
+    /// Asks a snapshot of its own, which ends with the answer.
+    async fn look<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> std::result::Result<T, Fault<StoreError>> + Send + 'static,
+    ) -> Result<T> {
+        Arc::clone(&self.sealers).begin(LONGEST_LOAD).await?.ask(question).await
     }
 }
 
@@ -86,7 +124,36 @@ impl Ingestion for Store {
     }
 
     fn commit(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Committed>> {
-        Box::pin(self.ask(move |reply| Job::Commit(batch, reply)))
+        Box::pin(async move {
+            let commit = prepared::aside(move || Commit::of(batch)).await?;
+            self.ask(move |reply| Job::Commit(commit, reply)).await
+        })
+    }
+}
+
+impl Sealing for Store {
+    fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>>> {
+        Box::pin(self.look(sealing::backlog))
+    }
+
+    fn load(&self, shard: Shard, budget: LoadBudget) -> BoxFuture<'_, Result<Option<(Version, Loaded)>>> {
+        Box::pin(self.look(move |view| sealing::load(view, shard, budget)))
+    }
+
+    fn unmerged(&self, shard: Shard, most: usize, readings: u64) -> BoxFuture<'_, Result<(Version, Blocks)>> {
+        Box::pin(self.look(move |view| sealing::unmerged(view, shard, most, readings)))
+    }
+
+    fn keys<'a>(&'a self, ids: &'a [SeriesId]) -> BoxFuture<'a, Result<Vec<SeriesKey>>> {
+        let ids = ids.to_vec();
+        Box::pin(self.look(move |view| sealing::keys(view, &ids)))
+    }
+
+    fn replace(&self, shard: Shard, version: Version, replacement: Arc<Replacement>) -> BoxFuture<'_, Result<Replaced>> {
+        Box::pin(async move {
+            let replace = prepared::aside(move || Replace::of(replacement)).await?;
+            self.ask(move |reply| Job::Replace(shard, version, replace, reply)).await
+        })
     }
 }
 

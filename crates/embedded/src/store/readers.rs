@@ -93,8 +93,10 @@ pub(super) struct Readers {
 }
 
 impl Readers {
+    /// `name` is for their threads.
     pub(super) fn open(
         path: &Path,
+        name: &str,
         threads: usize,
         gate: Arc<Gate>,
         ended: Box<dyn Fn() + Send + Sync>,
@@ -114,7 +116,7 @@ impl Readers {
                 }
             };
             let thread = thread::Builder::new()
-                .name(format!("store-reader-{index}"))
+                .name(format!("{name}-{index}"))
                 .spawn(serve)
                 .map_err(OpenError::doing("cannot start a reader thread of the store"))?;
             readers.slots().push(Slot { sessions: Some(sessions), thread: Some(thread), running: None, free: true });

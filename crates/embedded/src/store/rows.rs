@@ -3,13 +3,16 @@
 //! Owns: the mapping of columns. Does not know: statements.
 //! Invariant: bytes and texts from the disk are checked; what does not fit is `Corrupt` and names the row.
 
+use super::keys;
 use crate::error::Fault;
 use crate::sqlite::uint;
 use headwater_core::block::{BlockStats, OpenBlock};
 use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
 use headwater_core::log::{LogId, Position};
+use headwater_core::seal::{ChunkKey, Level, RollupKey};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
-use headwater_core::store::{BatchId, StoreError};
+use headwater_core::store::{Backlog, BatchId, StoreError};
+use headwater_core::summary::Summary;
 use headwater_core::time::Timestamp;
 use rusqlite::Row;
 use uuid::Uuid;
@@ -48,6 +51,46 @@ pub(super) fn block(bytes: &[u8], batch: BatchId, shard: Shard, readings: u64) -
     Ok(block)
 }
 
+/// `shard, readings, unmerged, widest, oldest`
+pub(super) fn backlog(row: &Row<'_>) -> rusqlite::Result<Backlog> {
+    Ok(Backlog {
+        shard: Shard(row.get(0)?),
+        readings: uint(row.get(1)?),
+        unmerged: uint(row.get(2)?),
+        widest: uint(row.get(3)?),
+        oldest: Timestamp(row.get(4)?),
+    })
+}
+
+/// The bytes in a column, where they are.
+pub(super) fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8]> {
+    Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
+}
+
+/// A chunk without its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) key: ChunkKey,
+    pub(super) last: i64,
+    pub(super) readings: u64,
+}
+
+/// `id, first, last, readings`
+pub(super) fn chunk_head(row: &Row<'_>, day: i64) -> Result<Head> {
+    let (series, place) = keys::of_chunk(row.get(0)?);
+    let first = keys::time(day, place).wrapping_add(row.get(1)?);
+    Ok(Head { key: ChunkKey { series, first }, last: first.wrapping_add(row.get(2)?), readings: uint(row.get(3)?) })
+}
+
+/// `id, bytes`
+pub(super) fn rollup(row: &Row<'_>, level: Level, day: i64) -> Result<(RollupKey, Summary)> {
+    let (series, offset) = keys::of_rollup(row.get(0)?);
+    let key = RollupKey { series, level, start: keys::time(day, offset) };
+    let summary = Summary::decode(bytes(row, 1)?)
+        .map_err(|damaged| corrupt(format!("the rollup of series {} from {}: {damaged}", series.0, Timestamp(key.start))))?;
+    Ok((key, summary))
+}
+
 /// Which letter, and how many bytes its parts have.
 pub(super) struct LetterRow {
     pub(super) batch: i64,
@@ -61,6 +104,12 @@ pub(super) struct LetterRow {
 pub(super) fn letter(row: &Row<'_>) -> Result<LetterRow> {
     let id = Uuid::from_bytes(row.get(2)?);
     let reason: String = row.get(4)?;
+    let log: String = row.get(11)?;
+    // What sealing found travelled in no log.
+    let origin = match log.is_empty() {
+        true => None,
+        false => Some(Origin { log: LogId(log), partition: row.get(12)?, position: uint(row.get(13)?) }),
+    };
     let letter = DeadLetter {
         id,
         received_at: Timestamp(row.get(3)?),
@@ -72,7 +121,7 @@ pub(super) fn letter(row: &Row<'_>) -> Result<LetterRow> {
         bytes: Vec::new(),
         part: 0,
         parts: row.get(9)?,
-        origin: Origin { log: LogId(row.get(11)?), partition: row.get(12)?, position: uint(row.get(13)?) },
+        origin,
     };
     Ok(LetterRow { batch: row.get(0)?, number: row.get(1)?, bytes: uint(row.get(10)?), letter })
 }

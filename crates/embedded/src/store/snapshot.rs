@@ -4,15 +4,17 @@
 //! Invariants: one question is under way at a time, even when a call was dropped before it was answered; no call lasts beyond
 //! the deadline.
 
-use super::queries;
 use super::readers::{Life, Request, View};
+use super::{history, queries};
 use crate::error::Fault;
 use headwater_core::BoxFuture;
 use headwater_core::block::{BlockStats, OpenBlock};
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
-use headwater_core::series::{Series, SeriesKey, Shard};
-use headwater_core::store::{BatchId, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
+use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
+use headwater_core::store::{BatchId, ChunkStats, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -93,6 +95,34 @@ impl Snapshot for Pinned {
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>> {
         Box::pin(self.ask(move |view| queries::blocks(view, shard, range, after, max_bytes)))
+    }
+
+    fn rollups<'a>(
+        &'a mut self,
+        _shard: Shard,
+        level: Level,
+        series: &'a [SeriesId],
+        range: TimeRange,
+    ) -> BoxFuture<'a, Result<Vec<(RollupKey, Summary)>>> {
+        let series = series.to_vec();
+        Box::pin(self.ask(move |view| history::rollups(view, level, &series, range)))
+    }
+
+    fn chunk_stats<'a>(&'a mut self, _shard: Shard, series: &'a [SeriesId], range: TimeRange) -> BoxFuture<'a, Result<ChunkStats>> {
+        let series = series.to_vec();
+        Box::pin(self.ask(move |view| history::chunk_stats(view, &series, range)))
+    }
+
+    fn chunks<'a>(
+        &'a mut self,
+        _shard: Shard,
+        series: &'a [SeriesId],
+        range: TimeRange,
+        after: Option<ChunkKey>,
+        max_bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ChunkKey, StoredChunk)>>> {
+        let series = series.to_vec();
+        Box::pin(self.ask(move |view| history::chunks(view, &series, range, after, max_bytes)))
     }
 
     fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {

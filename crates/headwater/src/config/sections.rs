@@ -17,19 +17,22 @@ pub(crate) enum Role {
     Gateway,
     /// Log → store.
     Ingest,
+    /// Store → store: seals open readings.
+    Rollup,
     /// Store → people.
     Api,
 }
 
 impl Role {
     /// All that this version has.
-    pub(crate) const ALL: [Self; 3] = [Self::Gateway, Self::Ingest, Self::Api];
+    pub(crate) const ALL: [Self; 4] = [Self::Gateway, Self::Ingest, Self::Rollup, Self::Api];
 
     /// Its name.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::Ingest => "ingest",
+            Self::Rollup => "rollup",
             Self::Api => "api",
         }
     }
@@ -70,7 +73,7 @@ impl Top {
             problems.push("data_dir: is empty".to_owned());
         }
         if self.roles.is_empty() {
-            problems.push("roles: at least one of gateway, ingest, api is needed".to_owned());
+            problems.push("roles: at least one of gateway, ingest, rollup, api is needed".to_owned());
         }
         problems
     }

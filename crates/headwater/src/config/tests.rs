@@ -36,7 +36,7 @@ fn the_defaults_are_those_of_the_contract() {
 fn the_file_of_the_contract_is_read() {
     let text = r#"
         data_dir = "d"
-        roles = ["gateway", "ingest", "api"]
+        roles = ["gateway", "ingest", "rollup", "api"]
         [log]
         url = "embedded:"
         [store]
@@ -90,7 +90,7 @@ fn text_of_the_environment_stays_as_it_is_and_numbers_are_read_where_wanted() {
 
 #[test]
 fn lists_of_the_environment_are_separated_by_commas() {
-    let environment = [("HEADWATER__ROLES", "api, gateway,ingest"), ("HEADWATER_GATEWAY__DEVICE_TAGS", "dev_eui,host")];
+    let environment = [("HEADWATER__ROLES", "api, gateway,ingest,rollup"), ("HEADWATER_GATEWAY__DEVICE_TAGS", "dev_eui,host")];
     let settings = loaded("", environment, Flags::default()).unwrap();
     assert_eq!(settings.roles, Role::ALL);
     assert_eq!(settings.gateway.device_tags, ["dev_eui", "host"]);
@@ -104,8 +104,7 @@ fn variables_without_a_double_underscore_are_not_configuration() {
 
 #[test]
 fn every_problem_is_reported_with_its_path_and_its_source() {
-    let text =
-        "nonsense = 1\nroles = ['rollup']\n[auth]\nmax_ttl = '1 year'\nisuer = 'x'\n[strange]\na = 1\n[http]\nlisten = 'here'\nlimitt = 3";
+    let text = "nonsense = 1\nroles = ['dashboard']\n[auth]\nmax_ttl = '1 year'\nisuer = 'x'\n[strange]\na = 1\n[http]\nlisten = 'here'\nlimitt = 3";
     let environment = [
         ("HEADWATER_STORE__URLL", "x"),
         ("HEADWATER_LOG__URL", "kafka://u:secret@host/x"),
@@ -141,6 +140,8 @@ fn only_what_is_built_is_accepted() {
     assert!(problems("[retention]\nreadings = '30d'", NOTHING)[0].starts_with("retention.readings: "));
     assert!(problems("[logging]\nfilter = 'a=b=c'", NOTHING)[0].starts_with("logging.filter: "));
     assert!(problems("[ingest]\nbatch_ms = 0", NOTHING)[0].starts_with("ingest.batch_ms = 0 must"));
+    assert!(problems("[rollup]\nseal_timeout = '0s'", NOTHING)[0].starts_with("rollup.seal_timeout: 0s must"));
+    assert!(problems("[rollup]\ninterval_ms = 0", NOTHING)[0].starts_with("rollup.interval_ms = 0 must"));
     assert!(problems("store = 5", NOTHING)[0].starts_with("store: is a section"));
     assert!(problems("[Store]\nurl = 'sqlite:'", NOTHING)[0].starts_with("Store: there is no such key"));
     assert!(problems("roles = []", NOTHING)[0].starts_with("roles: at least one"));
@@ -161,7 +162,11 @@ fn roles_that_would_have_to_share_an_embedded_log_are_refused_in_words() {
     assert!(refused.contains(sentence), "{refused}");
     let refused = loaded("", NOTHING, flags("api,ingest")).unwrap().checked(false).unwrap_err().to_string();
     assert!(refused.contains("but only `ingest` and `api` run here"), "{refused}");
-    loaded("", NOTHING, flags("gateway,ingest,api")).unwrap().checked(false).unwrap();
+    let refused = loaded("", NOTHING, flags("rollup")).unwrap().checked(false).unwrap_err().to_string();
+    assert!(refused.contains("but only `rollup` runs here"), "{refused}");
+    for whole in ["gateway,ingest,rollup,api", "gateway,ingest,api"] {
+        loaded("", NOTHING, flags(whole)).unwrap().checked(false).unwrap();
+    }
 }
 
 #[test]

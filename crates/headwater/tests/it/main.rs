@@ -32,6 +32,10 @@ mod outcomes;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod sealing;
+#[cfg(test)]
+mod simulate;
+#[cfg(test)]
 mod stack;
 #[cfg(test)]
 mod start;
@@ -39,3 +43,5 @@ mod start;
 mod tokens;
 #[cfg(test)]
 mod tour;
+#[cfg(test)]
+mod verify;

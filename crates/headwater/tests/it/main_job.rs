@@ -11,7 +11,9 @@ use crate::stack::Stack;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const ALL_STATISTICS: &str = "count,sum,avg,min,max,range,stddev,stddev_pop,first,last,p0,p1,p25,p50,p75,p90,p95,p99,p99.9,p99.95,p100";
+/// Every kind of statistic.
+pub(crate) const ALL_STATISTICS: &str =
+    "count,sum,avg,min,max,range,stddev,stddev_pop,first,last,p0,p1,p25,p50,p75,p90,p95,p99,p99.9,p99.95,p100";
 
 /// A way to send readings.
 type Sending = fn(&Client, &[Reading]);

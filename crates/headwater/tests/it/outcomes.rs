@@ -54,7 +54,7 @@ fn the_first_value_of_a_key_wins() {
     stack.send(&as_json(&[at(3.0)]));
     stack.settled();
     stack.send_line(&as_lines(&[at(4.0)])).expect(204);
-    stack.post("/v1/readings", "text/csv", as_long_csv(&[at(5.0), at(1.0)])).ok();
+    stack.post("/v1/readings", "text/csv", as_long_csv(&[at(1.0), at(5.0)])).ok();
     stack.settled();
     assert_eq!(values(&stack, "first"), [1.0]);
     let row = &stack.rows("/v1/stats", &EVER)[0];

@@ -56,9 +56,9 @@ fn dummy(route: &Route) -> MethodRouter {
     on(MethodFilter::try_from(method).unwrap(), |id: RequestId| async move { format!("ok {}", id.0) })
 }
 
-/// The application of the dummy gateway and api.
+/// The application of the dummy gateway, rollup and api.
 pub(crate) fn dummies() -> Router {
-    app(vec![face("gateway"), face("api")], &Config::default())
+    app(vec![face("gateway"), face("rollup"), face("api")], &Config::default())
 }
 
 pub(crate) fn app(faces: Vec<Face>, config: &Config) -> Router {

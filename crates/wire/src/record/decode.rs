@@ -49,16 +49,22 @@ fn readings(reader: &mut Reader<'_>, count: u64) -> Result<ReadingBatch, Damaged
 
 /// The texts of the series, at most as many as there are readings.
 fn dictionary(reader: &mut Reader<'_>, count: usize) -> Result<Dictionary, Damaged> {
-    let n_series = reader.count(2)?;
+    let n_series = reader.count(3)?;
     if n_series > count {
         return Err(Damaged("more series than readings"));
     }
     let mut dictionary = Dictionary::default();
-    let (mut key, mut n_bytes) = (String::new(), 0);
+    let (mut key, mut last, mut n_bytes) = (String::new(), String::new(), 0);
     for number in 0..n_series {
-        let shared = usize::try_from(reader.varint()?).ok().filter(|&shared| key.is_char_boundary(shared));
-        key.truncate(shared.ok_or(Damaged("a series that shares more than there is"))?);
+        std::mem::swap(&mut key, &mut last);
+        let (start, end) = (reader.varint()?, reader.varint()?);
+        let start = usize::try_from(start).ok().and_then(|start| last.get(..start));
+        let end = usize::try_from(end).ok().and_then(|end| last.len().checked_sub(end)).and_then(|from| last.get(from..));
+        let (start, end) = start.zip(end).ok_or(Damaged("a series that shares more than there is"))?;
+        key.clear();
+        key.push_str(start);
         key.push_str(reader.str()?);
+        key.push_str(end);
         // Shared starts cost no bytes here: the writer counted whole texts, and so does the limit.
         n_bytes += key.len();
         if n_bytes > MAX_RECORD_BYTES {

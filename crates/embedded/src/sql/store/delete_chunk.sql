@@ -1,0 +1,1 @@
+DELETE FROM chunks WHERE id = ?1 AND first = ?2

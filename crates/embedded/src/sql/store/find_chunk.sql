@@ -1,0 +1,1 @@
+SELECT first FROM chunks WHERE id = ?1

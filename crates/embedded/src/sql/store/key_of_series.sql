@@ -1,0 +1,1 @@
+SELECT key FROM series WHERE id = ?1

@@ -1,0 +1,1 @@
+UPDATE shards SET taken = ?2 WHERE shard = ?1

@@ -1,0 +1,163 @@
+//! A release binary started as a user would, on a port and a data directory of its own, and a keep-alive connection to it.
+//!
+//! Owns: starting, asking, measuring the process from outside (/proc), cleaning up. Does not know: loads.
+
+use anyhow::{Context, ensure};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running release binary on a port and a data directory of its own.
+pub(super) struct Server {
+    child: Child,
+    address: SocketAddr,
+    token: String,
+    dir: PathBuf,
+    ready: Duration,
+}
+
+impl Server {
+    pub(super) fn start() -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("headwater-bench-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        drop(listener);
+        let data = dir.join("data");
+        let child = Command::new("target/release/headwater")
+            .args(["up", "--listen", &address.to_string(), "--data-dir"])
+            .arg(&data)
+            .stderr(fs::File::create(dir.join("stderr"))?)
+            .spawn()
+            .context("start target/release/headwater")?;
+        let mut server = Self { child, address, token: String::new(), dir: data, ready: Duration::ZERO };
+        let started = Instant::now();
+        server.wait("the server to be ready", |s| {
+            Ok(matches!(Connection::open(s).and_then(|mut c| c.request("GET", "/readyz", b"")), Ok((200, _))))
+        })?;
+        server.ready = started.elapsed();
+        let token = Command::new("target/release/headwater")
+            .args(["token", "issue", "--scope", "admin", "--data-dir"])
+            .arg(&server.dir)
+            .stdin(Stdio::null())
+            .output()?;
+        ensure!(token.status.success(), "issue a token: {}", String::from_utf8_lossy(&token.stderr));
+        server.token = String::from_utf8(token.stdout)?.trim().to_owned();
+        Ok(server)
+    }
+
+    pub(super) fn wait(&self, what: &str, done: impl Fn(&Self) -> anyhow::Result<bool>) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(300);
+        while !done(self)? {
+            ensure!(Instant::now() < deadline, "waited 300 s for {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// From the start of the process until `/readyz` was 200.
+    pub(super) const fn ready(&self) -> Duration {
+        self.ready
+    }
+
+    /// One request on a connection of its own; fails unless it is answered 200.
+    pub(super) fn ask(&self, method: &str, path: &str) -> anyhow::Result<String> {
+        let (status, answer) = Connection::open(self)?.request(method, path, b"")?;
+        ensure!(status == 200, "{path} was answered {status}: {answer}");
+        Ok(answer)
+    }
+
+    pub(super) fn status(&self) -> anyhow::Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.ask("GET", "/v1/status")?)?)
+    }
+
+    pub(super) fn wait_until_applied(&self) -> anyhow::Result<()> {
+        self.wait("everything to be applied", |server| Ok(server.status()?["in_flight"] == 0))
+    }
+
+    /// A number of `/v1/status`.
+    pub(super) fn count(&self, name: &str) -> anyhow::Result<u64> {
+        self.status()?[name].as_u64().with_context(|| format!("{name} in /v1/status"))
+    }
+
+    /// User and system time so far, from /proc/PID/stat (fields 14 and 15, in ticks of 10 ms).
+    pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields.get(11).context("utime")?.parse::<u64>()? + fields.get(12).context("stime")?.parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Bytes that the process has caused to be written to storage, from /proc/PID/io.
+    pub(super) fn written(&self) -> anyhow::Result<u64> {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:")).context("write_bytes")?;
+        Ok(line.trim().parse()?)
+    }
+
+    pub(super) fn resident(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
+    }
+
+    pub(super) fn bytes(&self, name: &str) -> anyhow::Result<u64> {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+        Ok(size(&self.dir.join(name)) + size(&self.dir.join(format!("{name}-wal"))))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+        if let Some(parent) = self.dir.parent() {
+            let _gone = fs::remove_dir_all(parent);
+        }
+    }
+}
+
+/// A keep-alive connection.
+pub(super) struct Connection {
+    stream: BufReader<TcpStream>,
+    token: String,
+}
+
+impl Connection {
+    pub(super) fn open(server: &Server) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(server.address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream), token: server.token.clone() })
+    }
+
+    pub(super) fn request(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            self.token,
+            body.len()
+        );
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        self.stream.get_mut().write_all(body)?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).context("a status line")?.parse()?;
+        let mut length = 0usize;
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            let header = line.trim().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+        }
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer)?;
+        Ok((status, String::from_utf8_lossy(&answer).into_owned()))
+    }
+}
