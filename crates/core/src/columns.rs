@@ -7,7 +7,6 @@
 //! A batch whose every reading is of another series is the normal case (an agent sends one line a device), so the dictionary
 //! keeps all texts in one string and allocates nothing per series. Its hash is std's SipHash: names come from strangers.
 
-use crate::series::{self, IdProblem};
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, RandomState};
 
@@ -17,6 +16,7 @@ pub struct Dictionary {
     text: String,
     ends: Vec<u32>,
     units: Vec<(u32, Box<str>)>,
+    /// Numbers by hash of their text: of the first `table.len()` texts, see [`Dictionary::push`].
     table: HashTable<u32>,
     hasher: RandomState,
 }
@@ -34,9 +34,7 @@ impl Dictionary {
 
     /// The canonical text of series number `index`; empty for a number that it does not hold.
     pub fn key(&self, index: u32) -> &str {
-        let i = index as usize;
-        let start = if i == 0 { 0 } else { self.ends.get(i - 1).map_or(0, |&end| end as usize) };
-        self.ends.get(i).map_or("", |&end| &self.text[start..end as usize])
+        text_of(&self.text, &self.ends, index)
     }
 
     /// All texts in the order of their numbers.
@@ -44,27 +42,44 @@ impl Dictionary {
         (0..self.ends.len() as u32).map(|i| self.key(i))
     }
 
-    /// The number of a canonical text that is known.
-    pub fn find(&self, key: &str) -> Option<u32> {
-        self.table.find(self.hasher.hash_one(key), |&i| self.key(i) == key).copied()
-    }
-
     /// The number of `key`, added when it is new. The caller vouches that `key` is a checked canonical text.
     pub fn insert(&mut self, key: &str) -> u32 {
+        self.index_all();
         let hash = self.hasher.hash_one(key);
         if let Some(&found) = self.table.find(hash, |&i| self.key(i) == key) {
             return found;
         }
+        let index = self.push(key);
+        self.index(hash, index);
+        index
+    }
+
+    /// Adds `key` without looking whether it is there, and without a place in the table of hashes until somebody inserts: for
+    /// whoever only reads the texts back. The caller vouches that `key` is a checked canonical text.
+    pub fn push(&mut self, key: &str) -> u32 {
         let index = self.ends.len() as u32;
         self.text.push_str(key);
         self.ends.push(self.text.len() as u32);
-        let Self { text, ends, table, hasher, .. } = self;
-        let key_of = |i: u32| {
-            let start = if i == 0 { 0 } else { ends[i as usize - 1] as usize };
-            &text[start..ends[i as usize] as usize]
-        };
-        table.insert_unique(hash, index, |&i| hasher.hash_one(key_of(i)));
         index
+    }
+
+    /// Makes room for `n` more texts, so that a dictionary that grows by thousands does not hash its texts again and again.
+    pub fn reserve(&mut self, n: usize) {
+        let Self { text, ends, table, hasher, .. } = self;
+        ends.reserve(n);
+        table.reserve(n, |&i| hasher.hash_one(text_of(text, ends, i)));
+    }
+
+    fn index_all(&mut self) {
+        for index in self.table.len()..self.ends.len() {
+            let hash = self.hasher.hash_one(self.key(index as u32));
+            self.index(hash, index as u32);
+        }
+    }
+
+    fn index(&mut self, hash: u64, index: u32) {
+        let Self { text, ends, table, hasher, .. } = self;
+        table.insert_unique(hash, index, |&i| hasher.hash_one(text_of(text, ends, i)));
     }
 
     /// Says the unit of a series; the last word counts.
@@ -86,6 +101,12 @@ impl Dictionary {
     pub fn memory_bytes(&self) -> usize {
         self.text.capacity() + 4 * self.ends.capacity() + 5 * self.table.capacity() + 40 * self.units.len()
     }
+}
+
+fn text_of<'t>(text: &'t str, ends: &[u32], index: u32) -> &'t str {
+    let i = index as usize;
+    let start = if i == 0 { 0 } else { ends.get(i - 1).map_or(0, |&end| end as usize) };
+    ends.get(i).map_or("", |&end| &text[start..end as usize])
 }
 
 /// Readings in the order in which they came.
@@ -121,42 +142,10 @@ impl ReadingBatch {
         self.values.push(value + 0.0);
     }
 
-    /// The number of a series by its parts, checked when it is new. `tags` must be sorted by name, without repeats;
-    /// `scratch` is any string, reused from call to call.
-    ///
-    /// # Errors
-    /// Which part breaks which rule.
-    pub fn intern(&mut self, scratch: &mut String, device: &str, metric: &str, tags: &[(&str, &str)]) -> Result<u32, PartProblem> {
-        series::write_key(scratch, device, metric, tags.iter().copied());
-        if let Some(found) = self.dictionary.find(scratch) {
-            return Ok(found);
-        }
-        series::check_id(device).map_err(PartProblem::Device)?;
-        series::check_id(metric).map_err(PartProblem::Metric)?;
-        if tags.len() > series::MAX_TAGS {
-            return Err(PartProblem::Tags(IdProblem::TooLong(series::MAX_TAGS)));
-        }
-        for (name, value) in tags {
-            series::check_tag(name, value).map_err(PartProblem::Tags)?;
-        }
-        Ok(self.dictionary.insert(scratch))
-    }
-
     /// Bytes of heap that it holds, roughly.
     pub fn memory_bytes(&self) -> usize {
         self.dictionary.memory_bytes() + 20 * self.times.capacity()
     }
-}
-
-/// Which part of a series' identity breaks which rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PartProblem {
-    /// The device.
-    Device(IdProblem),
-    /// The metric.
-    Metric(IdProblem),
-    /// A tag, or their number.
-    Tags(IdProblem),
 }
 
 #[cfg(test)]
@@ -179,17 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn interning_checks_what_is_new() {
+    fn a_negative_zero_becomes_zero() {
         let mut batch = ReadingBatch::default();
-        let mut scratch = String::new();
-        assert_eq!(batch.intern(&mut scratch, "d", "m", &[("a", "1")]), Ok(0));
-        assert_eq!(batch.intern(&mut scratch, "d", "m", &[("a", "1")]), Ok(0));
-        assert_eq!(batch.intern(&mut scratch, "d*", "m", &[]), Err(PartProblem::Device(IdProblem::Wildcard)));
-        assert_eq!(batch.intern(&mut scratch, "d", "", &[]), Err(PartProblem::Metric(IdProblem::Empty)));
-        assert_eq!(batch.intern(&mut scratch, "d", "m", &[("a", "\n")]), Err(PartProblem::Tags(IdProblem::Control)));
-        assert_eq!(batch.dictionary.len(), 1);
-        batch.push(0, 5, -0.0);
+        let series = batch.dictionary.insert("d\0m\0");
+        batch.push(series, 5, -0.0);
         assert_eq!(batch.values[0].to_bits(), 0);
+    }
+
+    #[test]
+    fn texts_that_were_pushed_are_found_when_somebody_inserts() {
+        let mut dictionary = Dictionary::default();
+        assert_eq!((dictionary.push("a"), dictionary.push("b")), (0, 1));
+        dictionary.reserve(100);
+        assert_eq!((dictionary.insert("b"), dictionary.insert("c"), dictionary.insert("a")), (1, 2, 0));
+        assert_eq!(dictionary.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 
     #[test]

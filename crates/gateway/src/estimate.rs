@@ -52,7 +52,7 @@ fn is_long(body: &[u8]) -> bool {
 }
 
 fn count(body: &[u8], mark: u8) -> usize {
-    body.iter().filter(|&&b| b == mark).count()
+    memchr::memchr_iter(mark, body).count()
 }
 
 #[cfg(test)]

@@ -208,12 +208,12 @@ impl Consumer {
     /// Moves records from the backlog into the batch while it has room.
     async fn fill(&mut self) -> anyhow::Result<()> {
         while !self.backlog.is_empty() && !self.pending.is_full(self.config.batch_readings) {
-            let records = self.decode_some().await?;
-            let unknown = decode::unknown_series(&records, &self.registry);
+            let mut records = self.decode_some().await?;
+            let unknown = decode::look_up(&mut records, &self.registry);
             let registered = self.register(unknown).await?;
             let owned = &self.owned;
             let expected = |partition| owned.get(&partition).copied().flatten();
-            decode::absorb(&mut self.pending, &self.log_id, expected, records, &self.registry, &registered);
+            decode::absorb(&mut self.pending, &self.log_id, expected, records, &registered);
         }
         Ok(())
     }

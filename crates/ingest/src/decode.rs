@@ -22,6 +22,8 @@ pub(crate) struct Decoded {
     pub(crate) next: u64,
     record: StoredRecord,
     content: Result<Content, String>,
+    /// For each series of the record its id, where the registry knew it.
+    ids: Vec<Option<SeriesId>>,
 }
 
 impl Decoded {
@@ -36,7 +38,7 @@ impl Decoded {
                 Err(damaged) => Err(damaged.to_string()),
             }
         };
-        Self { partition, next, record, content }
+        Self { partition, next, record, content, ids: Vec::new() }
     }
 
     fn readings(&self) -> Option<&ReadingBatch> {
@@ -47,22 +49,23 @@ impl Decoded {
     }
 }
 
-/// The series of these records that the registry does not know, or knows with another unit; each once, sorted.
-pub(crate) fn unknown_series(records: &[Decoded], registry: &Registry) -> Vec<NewSeries> {
+/// Looks up the series of these records. Gives those that the registry does not know, or knows with another unit; each once,
+/// sorted.
+pub(crate) fn look_up(records: &mut [Decoded], registry: &Registry) -> Vec<NewSeries> {
     let mut unknown: HashMap<SeriesKey, Option<String>> = HashMap::new();
-    for batch in records.iter().filter_map(Decoded::readings) {
-        for (index, key) in batch.dictionary.keys().enumerate() {
-            let unit = batch.dictionary.unit(index as u32);
-            if registry.find(key, unit).is_some() {
-                continue;
-            }
+    for decoded in records {
+        let Some(batch) = decoded.readings() else { continue };
+        let known = |(index, key)| registry.find(key, batch.dictionary.unit(index as u32));
+        let ids: Vec<_> = batch.dictionary.keys().enumerate().map(known).collect();
+        for (index, _) in ids.iter().enumerate().filter(|(_, id)| id.is_none()) {
             // The decoder has checked the text; one that is none cannot come here, and would be refused below.
-            let Ok(key) = SeriesKey::parse(key) else { continue };
+            let Ok(key) = SeriesKey::parse(batch.dictionary.key(index as u32)) else { continue };
             let entry = unknown.entry(key).or_default();
-            if let Some(unit) = unit {
+            if let Some(unit) = batch.dictionary.unit(index as u32) {
                 *entry = Some(unit.to_owned());
             }
         }
+        decoded.ids = ids;
     }
     let mut unknown: Vec<NewSeries> = unknown.into_iter().map(|(key, unit)| NewSeries { key, unit }).collect();
     unknown.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -75,16 +78,15 @@ pub(crate) fn absorb(
     log: &LogId,
     expected: impl Fn(u32) -> Option<u64>,
     records: Vec<Decoded>,
-    registry: &Registry,
     registered: &HashMap<SeriesKey, Known>,
 ) {
     for decoded in records {
-        let Decoded { partition, next, record, content } = decoded;
+        let Decoded { partition, next, record, content, ids } = decoded;
         let origin = Origin { log: log.clone(), partition, position: record.position };
         let mut letters = Vec::new();
         let dead = match content {
             Ok(Content::Readings(batch)) => {
-                let ids = ids_of(&batch, registry, registered);
+                let ids = ids_of(&batch, &ids, registered);
                 take_readings(pending, &batch, &ids);
                 refused_series(&batch, &ids, &origin, record.received_at, &mut letters)
             }
@@ -101,12 +103,9 @@ pub(crate) fn absorb(
     }
 }
 
-fn ids_of(batch: &ReadingBatch, registry: &Registry, registered: &HashMap<SeriesKey, Known>) -> Vec<Known> {
-    let known = |key: &str| match registry.find(key, None) {
-        Some(id) => Known::Id(id),
-        None => registered.get(key).copied().unwrap_or(Known::Refused("of its device")),
-    };
-    batch.dictionary.keys().map(known).collect()
+fn ids_of(batch: &ReadingBatch, ids: &[Option<SeriesId>], registered: &HashMap<SeriesKey, Known>) -> Vec<Known> {
+    let answered = |key| registered.get(key).copied().unwrap_or(Known::Refused("of its device"));
+    ids.iter().zip(batch.dictionary.keys()).map(|(id, key)| id.map_or_else(|| answered(key), Known::Id)).collect()
 }
 
 fn take_readings(pending: &mut Pending, batch: &ReadingBatch, ids: &[Known]) {

@@ -33,7 +33,7 @@ pub fn decode(body: &[u8], context: &Context<'_>) -> Result<Decoded, Unreadable>
             Header::read(&fields, context.own_device.is_some())?
         }
     };
-    let mut lines = Lines { header: &header, sink: Sink::new(context) };
+    let mut lines = Lines { header: &header, sink: Sink::new(context, body.len()) };
     while let Some(row) = rows.next(&mut fields, header.n_columns) {
         let item = Item { place: Place::Line(row.line), span: row.span };
         match row.read {

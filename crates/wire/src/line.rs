@@ -23,7 +23,7 @@ use point::{Cursor, Point};
 
 /// Reads a body. A body without points is no error here.
 pub fn decode(body: &[u8], context: &Context<'_>) -> Decoded {
-    let mut lines = Lines { sink: Sink::new(context), metric: String::new() };
+    let mut lines = Lines { sink: Sink::new(context, body.len()), metric: String::new() };
     let mut cursor = Cursor::new(body);
     let mut point = Point::new(context.max_metrics);
     while let Some(start) = cursor.next_point() {

@@ -21,6 +21,11 @@ const MAX_REPEATED_BYTES: usize = 64 * 1024;
 /// How many refusals of one body are always told apart.
 const MAX_SEPARATE: usize = 10_000;
 
+/// A line of line protocol has about so many bytes.
+const BYTES_OF_A_LINE: usize = 48;
+/// Room is made for at most so many series at once.
+const MOST_EXPECTED: usize = 8_192;
+
 /// Why an item or a metric is refused.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -72,10 +77,14 @@ pub(crate) struct Sink<'c> {
 }
 
 impl<'c> Sink<'c> {
-    pub(crate) fn new(context: &'c Context<'c>) -> Self {
+    /// For a body of so many bytes.
+    pub(crate) fn new(context: &'c Context<'c>, body_bytes: usize) -> Self {
+        let mut batch = ReadingBatch::default();
+        // Where an agent names another series in each line, the dictionary would hash its texts again at every growth.
+        batch.dictionary.reserve((body_bytes / BYTES_OF_A_LINE).min(MOST_EXPECTED));
         Self {
             context,
-            batch: ReadingBatch::default(),
+            batch,
             skipped: 0,
             refused: Vec::new(),
             key: String::new(),

@@ -25,7 +25,7 @@ impl<'a, 'c> Items<'a, 'c> {
     /// `body` is what spans are counted in; every item must be a part of it.
     pub(crate) fn new(body: &'a [u8], context: &'c Context<'c>) -> Self {
         let members = Members { most: context.max_metrics, ..Members::default() };
-        Self { body, sink: Sink::new(context), members, tags: Vec::new() }
+        Self { body, sink: Sink::new(context, body.len()), members, tags: Vec::new() }
     }
 
     pub(crate) fn finish(self) -> Decoded {
