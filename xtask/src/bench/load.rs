@@ -147,7 +147,12 @@ pub(super) fn write(load: &Load) -> anyhow::Result<()> {
         per_second(sealed) / baseline
     );
     println!("  CPU until queryable, sealed {:>10.2} and {:.2} µs a reading", micros(cpu_applied), micros(cpu_sealed));
-    println!("  log, store (with WALs)      {:>10.1} and {:.1} bytes a reading", bytes("log.db")?, bytes("store.db")?);
+    let in_use = server.bytes_in_use("store.db")? as f64 / sent as f64;
+    println!(
+        "  log, store (with WALs)      {:>10.1} and {:.1} bytes a reading; {in_use:.2} in use, sealed",
+        bytes("log.db")?,
+        bytes("store.db")?
+    );
     print_freshness(&fresh.0, &fresh.1);
     println!(
         "  resident idle, at the end   {:>10.0} and {:.0} MB; ready after {:.2} s",

@@ -104,6 +104,14 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
     }
 
+    /// Bytes of a database's pages that hold something (the file keeps free pages for what comes next).
+    pub(super) fn bytes_in_use(&self, name: &str) -> anyhow::Result<u64> {
+        let conn = rusqlite::Connection::open_with_flags(self.dir.join(name), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pages = pragma("page_count")? - pragma("freelist_count")?;
+        Ok(u64::try_from(pages * pragma("page_size")?)?)
+    }
+
     pub(super) fn bytes(&self, name: &str) -> anyhow::Result<u64> {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
         Ok(size(&self.dir.join(name)) + size(&self.dir.join(format!("{name}-wal"))))
@@ -135,7 +143,7 @@ impl Connection {
 
     pub(super) fn request(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
             self.token,
             body.len()
         );
