@@ -4,6 +4,7 @@
 //! Invariant: after [`SeriesReadings::settle`] times rise strictly and the value of a key is the first that was pushed for it.
 
 use crate::block::OpenBlock;
+use crate::failpoint;
 use crate::series::SeriesId;
 use crate::time::TimeRange;
 
@@ -62,6 +63,8 @@ impl SeriesReadings {
                 self.times[kept] = self.times[i];
                 self.values[kept] = self.values[i];
                 kept += 1;
+            } else if failpoint::planted("last-value-wins") {
+                self.values[kept - 1] = self.values[i];
             }
         }
         self.times.truncate(kept);

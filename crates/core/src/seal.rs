@@ -13,6 +13,7 @@
 use crate::block::{self, OpenBlock};
 use crate::chunk::{self, Chunk};
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::failpoint;
 use crate::series::{SeriesId, SeriesKey, Shard};
 use crate::store::BatchId;
 use crate::summary::{MAX_EXACT, Summary};
@@ -183,6 +184,9 @@ pub fn seal(shard: Shard, loaded: &Loaded, most: usize) -> Result<Replacement, B
     let mut readings = Readings::default();
     let mut taken = 0;
     let mut cursors = vec![0usize; loaded.blocks.len()];
+    if failpoint::planted("drop-block-at-seal") {
+        cursors.iter_mut().zip(&loaded.blocks).skip(1).for_each(|(cursor, (_, block))| *cursor = block.len());
+    }
     while let Some(series) = next_series(loaded, &cursors) {
         let beyond = loaded.through.is_some_and(|through| series > through);
         if (taken >= most || beyond) && loaded.blocks.len() == 1 {
@@ -423,7 +427,9 @@ fn roll_up(day: &mut Day<'_>, level: Level, accepted: &Chunk, loaded: &Loaded, o
                     continue;
                 }
                 let mut summary = Summary::new();
-                summary.add_run(&sealed.times, &sealed.values);
+                if !failpoint::planted("part-of-an-hour") {
+                    summary.add_run(&sealed.times, &sealed.values);
+                }
                 summary
             }
         };

@@ -38,6 +38,12 @@ impl Environment {
         self.set("HEADWATER_FAILPOINT")
     }
 
+    /// The bug that a test of the tests wants.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn planted_bug(&self) -> Option<&str> {
+        self.set("HEADWATER_PLANTED_BUG")
+    }
+
     /// Whether colours are unwanted (<https://no-color.org>: set and not empty), or the terminal cannot show them.
     pub(crate) fn no_color(&self) -> bool {
         self.set("NO_COLOR").is_some() || self.set("TERM") == Some("dumb")

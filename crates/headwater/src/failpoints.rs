@@ -1,7 +1,8 @@
-//! Dying on order, for fault tests; only in a binary built with the feature `failpoints`.
+//! Dying and erring on order, for fault tests; only in a binary built with the feature `failpoints`.
 //!
 //! `HEADWATER_FAILPOINT=log.append.before_commit:3` kills the process with SIGKILL the third time it comes there: no
-//! destructor runs, no buffer is flushed, as when the power of a process goes.
+//! destructor runs, no buffer is flushed, as when the power of a process goes. `HEADWATER_PLANTED_BUG=last-value-wins` plants one of the bugs that the checks have
+//! to find.
 
 use crate::environment::Environment;
 use headwater_core::failpoint;
@@ -16,8 +17,11 @@ struct Ordered {
 
 static ORDERED: OnceLock<Ordered> = OnceLock::new();
 
-/// Arms the failpoint that the environment names, if any.
+/// Plants the bug and arms the failpoint that the environment names, if any.
 pub(crate) fn install(environment: &Environment) {
+    if let Some(bug) = environment.planted_bug() {
+        failpoint::plant(bug);
+    }
     let Some(order) = environment.failpoint() else { return };
     let (name, nth) = match order.rsplit_once(':').and_then(|(name, nth)| Some((name, nth.parse().ok()?))) {
         Some((name, nth)) => (name, nth),

@@ -20,6 +20,7 @@ use headwater_core::failpoint;
 use headwater_core::log::{LogError, LogId, Record};
 use headwater_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
+use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -197,7 +198,7 @@ impl Appender {
     fn publish(&mut self, state: State) {
         self.shared.unapplied_bytes.store(state.unapplied_bytes(), Ordering::Release);
         self.shared.start.store(state.start, Ordering::Release);
-        self.shared.end.send_if_modified(|end| std::mem::replace(end, state.next) != state.next);
+        self.shared.end.send_if_modified(|end| mem::replace(end, state.next) != state.next);
         self.state = state;
     }
 
@@ -273,6 +274,9 @@ impl Work for Appender {
             // Appends are refused, and nobody may have anything to apply: what is kept has to go all the same.
             self.more_to_trim |= self.pressed && self.state.start < self.told.min(self.state.applied);
             return;
+        }
+        if failpoint::planted("ack-before-durable") {
+            batch.appends.iter_mut().for_each(|append| answer(mem::replace(&mut append.reply, oneshot::channel().0), Ok(())));
         }
         let done = self.shared.running().and_then(|()| self.write(&batch));
         batch.answer(&done);

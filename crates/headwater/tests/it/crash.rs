@@ -67,11 +67,11 @@ fn a_kill_while_the_log_is_trimmed_loses_nothing() {
 #[test]
 fn a_kill_in_a_checkpoint_of_the_store_loses_nothing() {
     // A checkpoint is due when enough was written, and bytes that are refused are written, too.
-    killed_with("store.checkpoint", &[1], Journal::new("device", 1, PER_REQUEST).padded(2 << 20));
+    killed_with(hasty(), "store.checkpoint", &[1], Journal::new("device", 1, PER_REQUEST).padded(2 << 20));
 }
 
 fn killed_at(failpoint: &str, nths: &[u32]) {
-    killed_with(failpoint, nths, Journal::new("device", 1, PER_REQUEST));
+    killed_with(hasty(), failpoint, nths, Journal::new("device", 1, PER_REQUEST));
 }
 
 /// Commits ten times as often as usual, so that more of them are hit.
@@ -80,8 +80,7 @@ fn hasty() -> Stack {
 }
 
 /// For each `nth`: writes until the server dies there, starts it again, and looks.
-fn killed_with(failpoint: &str, nths: &[u32], mut journal: Journal) {
-    let mut stack = hasty();
+pub(crate) fn killed_with(mut stack: Stack, failpoint: &str, nths: &[u32], mut journal: Journal) {
     for nth in nths {
         // Something is in the pipeline already, applied and not.
         assert!(journal.send(&stack));
@@ -160,8 +159,13 @@ fn kills_at_random_instants_lose_double_and_invent_nothing() {
 }
 
 /// Another every time, and the one that is given where a failure is looked into.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
+    given("HEADWATER_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) >> 1)
+}
+
+/// A number that whoever runs the tests gives.
+pub(crate) fn given(name: &str) -> Option<u64> {
     #[expect(clippy::disallowed_methods, reason = "a test has no configuration, and a failure must be repeatable")]
-    let given = std::env::var("HEADWATER_SEED").ok();
-    given.map_or_else(|| RandomState::new().hash_one(0) >> 1, |seed| seed.parse().expect("HEADWATER_SEED is a number"))
+    let given = std::env::var(name).ok();
+    given.map(|given| given.parse().unwrap_or_else(|why| panic!("{name}={given}: {why}")))
 }

@@ -30,7 +30,11 @@ mod oracle;
 #[cfg(test)]
 mod outcomes;
 #[cfg(test)]
+mod planted;
+#[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod rounds;
 #[cfg(test)]
 mod sealing;
 #[cfg(test)]

@@ -90,7 +90,7 @@ fn seal(stack: &Stack) -> Value {
 }
 
 /// A server that never seals.
-fn open_only() -> Stack {
+pub(crate) fn open_only() -> Stack {
     Builder::default().env("HEADWATER__ROLES", "gateway,ingest,api").start()
 }
 

@@ -17,16 +17,19 @@ use std::sync::{Arc, Mutex};
 
 const EVER: [(&str, &str); 3] = [("from", "1990-01-01T00:00:00Z"), ("to", "2040-01-01T00:00:00Z"), ("limit", "100000")];
 /// Everything goes wrong, and often enough to be met in a few seconds.
-const ALL_FAULTS: &str = "duplicates=3%,retries=5%,late=3%,out_of_order=3%,future=1%,malformed=1%,nan=1%,clock_jump=4%,offline=4%";
+pub(crate) const ALL_FAULTS: &str =
+    "duplicates=3%,retries=5%,late=3%,out_of_order=3%,future=1%,malformed=1%,nan=1%,clock_jump=4%,offline=4%";
 
 /// One address for a server that comes back on another port: bytes to and fro, and a cut where the server is cut.
-struct Door {
-    url: String,
+pub(crate) struct Door {
+    /// Where it is.
+    pub(crate) url: String,
     behind: Arc<Mutex<String>>,
 }
 
 impl Door {
-    fn to(stack: &Stack) -> Self {
+    /// In front of a stack.
+    pub(crate) fn to(stack: &Stack) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let behind = Arc::new(Mutex::new(stack.base.clone()));
@@ -44,7 +47,8 @@ impl Door {
         Self { url, behind }
     }
 
-    fn moved(&self, stack: &Stack) {
+    /// The server is on another port now.
+    pub(crate) fn moved(&self, stack: &Stack) {
         *self.behind.lock().unwrap() = stack.base.clone();
     }
 }
@@ -57,7 +61,8 @@ fn pass(from: &TcpStream, to: &TcpStream) {
     });
 }
 
-fn simulator(stack: &Stack, url: &str, arguments: &[&str]) -> Command {
+/// `headwater simulate` with the stack's token, in the directory of its files.
+pub(crate) fn simulator(stack: &Stack, url: &str, arguments: &[&str]) -> Command {
     let mut command = clean(HEADWATER);
     command.arg("simulate").args(arguments).args(["--json", "--url", url]).env("HEADWATER_TOKEN", &stack.token);
     command.current_dir(stack.home.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -65,7 +70,7 @@ fn simulator(stack: &Stack, url: &str, arguments: &[&str]) -> Command {
 }
 
 /// Waits for a simulator, which has to be content; gives its account.
-fn account_of(simulator: Child) -> Value {
+pub(crate) fn account_of(simulator: Child) -> Value {
     let output = simulator.wait_with_output().unwrap();
     let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {told}{said}", output.status);
@@ -86,7 +91,7 @@ fn held(stack: &Stack, expected: &Expected) -> Vec<Row> {
 }
 
 /// Every acknowledged reading once with its first value, nothing that was not sent, and the totals.
-fn check(stack: &Stack, account: &Account) {
+pub(crate) fn check(stack: &Stack, account: &Account) {
     let expected = account.expected();
     let differences = expected.differences(held(stack, &expected));
     assert!(differences.is_empty(), "{} differences, first: {differences:#?}", differences.len());

@@ -160,6 +160,15 @@ impl Stack {
         self.ended().code().expect("an exit code, not a signal")
     }
 
+    /// How it has ended by itself, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.server.as_mut().expect("a running server").child.try_wait().unwrap()?;
+        Some(status).inspect(|_| {
+            let server = self.server.take().expect("a running server");
+            self.bury(server);
+        })
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut server = self.server.take().expect("a running server");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit code and the JSON of `headwater verify`.
-fn verified(stack: &Stack, arguments: &[&str]) -> (i32, Value) {
+pub(crate) fn verified(stack: &Stack, arguments: &[&str]) -> (i32, Value) {
     let output = clean(HEADWATER).args(["verify", "--json", "--data-dir"]).arg(&stack.data).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let code = output.status.code().unwrap();
