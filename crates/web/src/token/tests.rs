@@ -289,3 +289,28 @@ fn what_is_no_token_is_refused_without_a_panic() {
     let huge = forge.with_claims(|claims| claims["devices"] = json!(vec!["plant/*"; 2000]));
     assert_eq!(huge, Err(Refused::TooLong));
 }
+
+#[test]
+fn a_remembered_token_still_expires_and_a_changed_one_is_not_remembered() {
+    let forge = forge();
+    let token = forge.sign(&forge.header().to_string(), &claims().to_string());
+    assert!(forge.verifier.verify(&token).is_ok() && forge.verifier.verify(&token).is_ok());
+    assert_eq!(forge.verifier.remembered().len(), 1);
+    let mut changed = token.clone().into_bytes();
+    // Another signature, the same claims.
+    let last = changed.len() - 2;
+    changed[last] = if changed[last] == b'A' { b'B' } else { b'A' };
+    assert!(forge.verifier.verify(std::str::from_utf8(&changed).unwrap()).is_err());
+    forge.clock.set(Timestamp((NOW_S + 91) * SECOND));
+    assert!(matches!(forge.verifier.verify(&token), Err(Refused::Expired)));
+}
+
+#[test]
+fn no_more_tokens_are_remembered_than_the_limit() {
+    let forge = forge();
+    for n in 0..REMEMBERED + 10 {
+        assert!(forge.with_claims(|claims| claims["jti"] = json!(n.to_string())).is_ok());
+    }
+    assert!(forge.verifier.remembered().len() <= REMEMBERED);
+    assert!(forge.with_claims(|claims| claims["aud"] = json!("other")).is_err());
+}
