@@ -14,7 +14,7 @@
 mod part;
 mod sealed;
 
-pub(crate) use part::decode;
+pub(crate) use part::last_value;
 
 use crate::config::Config;
 use crate::failure::{self, Result};
@@ -40,6 +40,8 @@ const BYTES_PER_SERIES: usize = 512;
 /// (Tests walk several slices with a few series.)
 const FIRST_SLICE: usize = if cfg!(test) { 3 } else { 1_024 };
 const LARGEST_SLICE: usize = if cfg!(test) { 48 } else { 32_768 };
+/// How many times larger each slice is than the one before.
+const SLICE_GROWTH: usize = 4;
 /// Fewer readings than this are worked off in place (a millisecond at most); more go to a thread for long work.
 const SHORT_WORK: usize = 10_000;
 
@@ -169,7 +171,7 @@ impl<'a> Engine<'a> {
             let Some(last) = slice.last() else { break };
             after = Some(last.key.clone());
             sink = self.feed_slice(question, slice.into(), question.range, sink).await?;
-            size = (size * 2).min(LARGEST_SLICE);
+            size = (size * SLICE_GROWTH).min(LARGEST_SLICE);
         }
         Ok(sink)
     }

@@ -6,13 +6,12 @@
 
 use crate::Api;
 use crate::answer::{Answer, Json};
-use crate::engine::{Engine, Room, Wanted, by_shard, decode, off_the_workers, visit_runs};
+use crate::engine::{Engine, Room, Wanted, by_shard, last_value, off_the_workers, visit_runs};
 use crate::failure::{self, Result};
 use crate::params::{Format, Page, Params, check_devices};
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use headwater_core::chunk::Chunk;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::plan;
 use headwater_core::seal::{ChunkKey, StoredChunk};
@@ -26,6 +25,9 @@ const BYTES_PER_ROW: usize = 1_536;
 /// At least so many series are looked at together, and at most. (Tests walk several slices with a few series.)
 const SMALLEST_SLICE: usize = if cfg!(test) { 2 } else { 256 };
 const LARGEST_SLICE: usize = 32_768;
+
+/// Finding the last reading of a chunk is about the work that decoding so many readings is.
+const READINGS_PER_CHUNK: usize = 256;
 
 /// The newest reading of a series.
 type Newest = (SeriesKey, i64, f64);
@@ -138,9 +140,9 @@ async fn read_chunks(engine: &mut Engine<'_>, shard: Shard, wanted: &[Wanted], n
                 |(place, _, chunk): &(usize, _, StoredChunk)| walk.needs_of(*place).iter().any(|(_, need)| need.contains(chunk.last));
             let picked: Vec<_> =
                 page.into_iter().filter_map(|(key, chunk)| Some((place(key.series)?, key, chunk))).filter(is_last).collect();
-            let n_readings = picked.iter().map(|(_, _, chunk)| chunk.readings).sum();
-            engine.spend(n_readings)?;
-            let values = off_the_workers(n_readings as usize, move || last_values(&picked)).await?;
+            engine.spend(picked.iter().map(|(_, _, chunk)| chunk.readings).sum())?;
+            let work = picked.len() * READINGS_PER_CHUNK;
+            let values = off_the_workers(work, move || last_values(&picked)).await?;
             for (place, value) in values.map_err(failure::of_store)? {
                 if let Some(known) = &mut newest[wanted[place].index] {
                     known.value = Some(value);
@@ -161,13 +163,7 @@ fn unread_time(newest: &[Option<Known>], wanted: &Wanted) -> Option<i64> {
 
 /// The values of the last readings of chunks.
 fn last_values(picked: &[(usize, ChunkKey, StoredChunk)]) -> std::result::Result<Vec<(usize, f64)>, StoreError> {
-    let mut chunk = Chunk::default();
-    let mut values = Vec::with_capacity(picked.len());
-    for (place, key, stored) in picked {
-        decode(*key, stored, &mut chunk)?;
-        values.extend(chunk.values.last().map(|&value| (*place, value)));
-    }
-    Ok(values)
+    picked.iter().map(|(place, key, stored)| Ok((*place, last_value(*key, stored)?))).collect()
 }
 
 fn write(rows: &[Newest], page: &Page) -> Answer {

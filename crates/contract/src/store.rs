@@ -135,6 +135,7 @@ macro_rules! store_suite {
             the_numbers_of_chunks_are_those_of_what_is_found
             rollups_are_found_by_level_series_and_range_in_order
             paging_chunks_gives_each_once
+            edges_are_those_of_the_first_and_the_last_chunk
         ]);
     };
 }

@@ -12,6 +12,7 @@ mod times;
 mod values;
 
 use crate::codec::{self, Damaged, Reader};
+use crate::time::TimeRange;
 
 /// The most readings of a chunk.
 pub const MAX_READINGS: usize = 4_096;
@@ -53,25 +54,68 @@ impl Chunk {
     /// # Errors
     /// As [`Chunk::decode`].
     pub fn decode_more(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
-        let mut reader = Reader::new(codec::check_crc(bytes)?);
-        if reader.array::<3>()? != MAGIC {
-            return Err(Damaged("not a chunk of version 1"));
-        }
-        let n = usize::try_from(reader.varint()?)
-            .ok()
-            .filter(|n| (1..=MAX_READINGS).contains(n))
-            .ok_or(Damaged("a number of readings that no chunk has"))?;
+        let (n, mut reader) = open(bytes)?;
         self.times.reserve(n);
         self.values.reserve(n);
-        times::read(&mut reader, n, &mut self.times)?;
+        let n_before = self.times.len();
+        times::read(&mut reader, n, i64::MAX, &mut self.times)?;
+        if self.times.len() - n_before != n {
+            return Err(Damaged("times beyond the last that there is"));
+        }
         values::read(&mut reader, n, &mut self.values)?;
         reader.finish()
     }
+
+    /// Holds, in the place of what it held, the readings of the chunk in `bytes` within `range`, and returns how many there are in all and when
+    /// the first is. What lies after `range` is vouched for by the checksum alone. After an error what it holds is worthless.
+    ///
+    /// # Errors
+    /// As [`Chunk::decode`], as far as it has to look.
+    pub fn decode_within(&mut self, bytes: &[u8], range: TimeRange) -> Result<(usize, i64), Damaged> {
+        self.times.clear();
+        self.values.clear();
+        let (n, mut reader) = open(bytes)?;
+        self.times.reserve(n);
+        times::read(&mut reader, n, range.to.0, &mut self.times)?;
+        let first = self.times.first().copied().ok_or(Damaged("cut short"))?;
+        let to = self.times.partition_point(|&time| time < range.to.0);
+        let from = self.times[..to].partition_point(|&time| time < range.from.0);
+        if from < to {
+            self.values.reserve(to - from);
+            values::read_run(&mut reader, n, from..to, &mut self.values)?;
+        }
+        self.times.truncate(to);
+        self.times.drain(..from);
+        Ok((n, first))
+    }
+}
+
+/// How many readings the chunk in `bytes` has, when the first is, and the value of the last.
+///
+/// # Errors
+/// As [`Chunk::decode`], as far as it has to look: the rest is vouched for by the checksum alone.
+pub fn last_value(bytes: &[u8]) -> Result<(usize, i64, f64), Damaged> {
+    let (n, mut reader) = open(bytes)?;
+    let first = times::skip(&mut reader, n)?;
+    let mut value = Vec::with_capacity(1);
+    values::read_run(&mut reader, n, n - 1..n, &mut value)?;
+    value.first().map(|&value| (n, first, value)).ok_or(Damaged("cut short"))
+}
+
+/// How many readings there are, and what follows that number.
+fn open(bytes: &[u8]) -> Result<(usize, Reader<'_>), Damaged> {
+    let mut reader = Reader::new(codec::check_crc(bytes)?);
+    if reader.array::<3>()? != MAGIC {
+        return Err(Damaged("not a chunk of version 1"));
+    }
+    let n = usize::try_from(reader.varint()?).ok().filter(|n| (1..=MAX_READINGS).contains(n));
+    Ok((n.ok_or(Damaged("a number of readings that no chunk has"))?, reader))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
     use proptest::prelude::*;
 
     fn any_times() -> impl Strategy<Value = Vec<i64>> {
@@ -127,6 +171,23 @@ mod tests {
         }
 
         #[test]
+        fn a_part_is_that_of_the_whole((times, values) in readings(), ends in any::<[(prop::sample::Index, bool); 2]>()) {
+            let mut bytes = Vec::new();
+            encode(&times, &values, &mut bytes);
+            let mut ends = ends.map(|(at, after)| times[at.index(times.len())].saturating_add(i64::from(after)));
+            ends.sort_unstable();
+            let mut part = Chunk { times: vec![7], values: vec![] };
+            let whole = part.decode_within(&bytes, TimeRange::new(Timestamp(ends[0]), Timestamp(ends[1]))).unwrap();
+            prop_assert_eq!(whole, (times.len(), times[0]));
+            let inside: Vec<usize> = (0..times.len()).filter(|&i| (ends[0]..ends[1]).contains(&times[i])).collect();
+            prop_assert_eq!(part.times, inside.iter().map(|&i| times[i]).collect::<Vec<_>>());
+            let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&part.values), bits(&inside.iter().map(|&i| values[i]).collect::<Vec<_>>()));
+            let (n, first, last) = last_value(&bytes).unwrap();
+            prop_assert_eq!((n, first, last.to_bits()), (times.len(), times[0], values[values.len() - 1].to_bits()));
+        }
+
+        #[test]
         fn every_flipped_bit_is_refused((times, values) in readings(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
             let mut bytes = Vec::new();
             encode(&times, &values, &mut bytes);
@@ -145,6 +206,8 @@ mod tests {
                 bytes[at] = byte;
             }
             codec::put_crc(&mut bytes, 0);
+            last_value(&bytes).ok();
+            Chunk::default().decode_within(&bytes, TimeRange::new(Timestamp(times[0]), Timestamp(times[times.len() / 2]))).ok();
             if let Ok(chunk) = Chunk::decode(&bytes) {
                 prop_assert!(chunk.times.is_sorted_by(|a, b| a < b) && chunk.values.iter().all(|v| v.is_finite()) && chunk.times.len() <= MAX_READINGS);
             }

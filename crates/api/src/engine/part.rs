@@ -6,7 +6,7 @@
 //! whose rollup was taken is not read, and nothing in it is open.
 
 use super::{BYTES_PER_READING, Sink, Wanted};
-use headwater_core::chunk::Chunk;
+use headwater_core::chunk::{self, Chunk};
 use headwater_core::codec::Damaged;
 use headwater_core::failpoint;
 use headwater_core::merge::SeriesReadings;
@@ -157,9 +157,14 @@ impl<S: Sink> Work<S> {
             readings.clear();
             // Up to here nothing more of the series comes.
             let mut end = i64::MIN;
+            let needs = walk.needs_of(at);
+            let hull = TimeRange::new(
+                needs.first().map_or(walk.range.from, |need| need.1.from),
+                needs.last().map_or(walk.range.to, |need| need.1.to),
+            );
             for (_, key, stored) in of_series {
-                decode(*key, stored, &mut chunk)?;
-                for (_, need) in walk.needs_of(at).iter().filter(|(_, need)| need.touches(key.first, stored.last)) {
+                decode_within(*key, stored, hull, &mut chunk)?;
+                for (_, need) in needs.iter().filter(|(_, need)| need.touches(key.first, stored.last)) {
                     let from = chunk.times.partition_point(|&time| time < need.from.0);
                     let to = chunk.times.partition_point(|&time| time < need.to.0);
                     readings.times.extend_from_slice(&chunk.times[from..to]);
@@ -167,22 +172,23 @@ impl<S: Sink> Work<S> {
                     end = need.to.0.min(stored.last.saturating_add(1));
                 }
             }
-            self.take(at, readings, end);
-            readings = SeriesReadings::default();
+            self.take(at, &mut readings, end);
         }
         Ok(self)
     }
 
     /// Takes the open readings after the last chunk of each series.
     pub(super) fn finish(mut self) -> S {
+        let mut readings = SeriesReadings::default();
         for at in 0..self.places.len() {
-            self.take(at, SeriesReadings::default(), i64::MAX);
+            self.take(at, &mut readings, i64::MAX);
+            readings.clear();
         }
         self.sink
     }
 
     /// Takes sealed readings, and the open ones before `end`.
-    fn take(&mut self, at: usize, mut readings: SeriesReadings, end: i64) {
+    fn take(&mut self, at: usize, readings: &mut SeriesReadings, end: i64) {
         let place = &mut self.places[at];
         let from = place.n_taken;
         let to = from + place.open.times[from..].partition_point(|&time| time < end);
@@ -192,22 +198,51 @@ impl<S: Sink> Work<S> {
         readings.values.extend_from_slice(&place.open.values[from..to]);
         if !readings.is_empty() {
             readings.settle();
-            self.sink.take(&self.slice[place.wanted.index], &readings);
+            self.sink.take(&self.slice[place.wanted.index], readings);
         }
     }
 }
 
-/// Decodes a chunk in the place of another one.
+/// Decodes the readings of a chunk within `range` in the place of those of another one.
 ///
 /// # Errors
 /// When it is not what stands beside its bytes.
-pub(crate) fn decode(key: ChunkKey, stored: &StoredChunk, into: &mut Chunk) -> Result<(), StoreError> {
-    into.times.clear();
-    into.values.clear();
-    let is_right = |chunk: &Chunk| {
-        chunk.times.len() as u64 == stored.readings && chunk.times.first() == Some(&key.first) && chunk.times.last() == Some(&stored.last)
-    };
-    let decoded = into.decode_more(&stored.bytes);
-    let decoded = decoded.and_then(|()| if is_right(into) { Ok(()) } else { Err(Damaged("it is not what its key says")) });
-    decoded.map_err(|why| StoreError::Corrupt(format!("the chunk of series {} from {} is damaged: {why}", key.series.0, key.first)))
+fn decode_within(key: ChunkKey, stored: &StoredChunk, range: TimeRange, into: &mut Chunk) -> Result<(), StoreError> {
+    checked(key, stored, into.decode_within(&stored.bytes, range))?;
+    // Where its last reading is within the range, it must be there.
+    let is_right = !range.contains(stored.last) || into.times.last() == Some(&stored.last);
+    if is_right { Ok(()) } else { Err(damaged(key, &OTHER)) }
+}
+
+/// The value of the last reading of a chunk.
+///
+/// # Errors
+/// When it is not what stands beside its bytes.
+pub(crate) fn last_value(key: ChunkKey, stored: &StoredChunk) -> Result<f64, StoreError> {
+    let decoded = chunk::last_value(&stored.bytes);
+    let mut last = f64::NAN;
+    checked(
+        key,
+        stored,
+        decoded.map(|(n, first, value)| {
+            last = value;
+            (n, first)
+        }),
+    )?;
+    Ok(last)
+}
+
+const OTHER: Damaged = Damaged("it is not what its key says");
+
+/// Compares how many readings a chunk has, and when the first is, to what stands beside its bytes.
+fn checked(key: ChunkKey, stored: &StoredChunk, decoded: Result<(usize, i64), Damaged>) -> Result<(), StoreError> {
+    match decoded {
+        Ok((n, first)) if n as u64 == stored.readings && first == key.first => Ok(()),
+        Ok(_) => Err(damaged(key, &OTHER)),
+        Err(why) => Err(damaged(key, &why)),
+    }
+}
+
+fn damaged(key: ChunkKey, why: &Damaged) -> StoreError {
+    StoreError::Corrupt(format!("the chunk of series {} from {} is damaged: {why}", key.series.0, key.first))
 }

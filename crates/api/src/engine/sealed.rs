@@ -175,6 +175,9 @@ impl Engine<'_> {
                 work.sink.check(self.limits)?;
             }
             let (series, end) = last;
+            if ids.last() == Some(&series) && end >= walk.range.to.0 - 1 {
+                return Ok(work);
+            }
             if work.place_of(series).is_some_and(|place| !work.wants(place, Timestamp(end).plus(1))) {
                 after = Some(ChunkKey { series, first: i64::MAX });
             }

@@ -158,6 +158,10 @@ impl Snapshot for FaultySnapshot {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.chunks(shard, series, range, after, max_bytes)))
     }
 
+    fn edges<'a>(&'a mut self, shard: Shard, series: &'a [SeriesId]) -> BoxFuture<'a, Result<Vec<(SeriesId, i64, i64)>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.edges(shard, series)))
+    }
+
     fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.dead_letters(query, max_bytes)))
     }

@@ -142,3 +142,41 @@ pub async fn paging_chunks_gives_each_once(harness: &mut dyn StoreHarness) {
         assert_eq!(paged(&mut *snapshot, &series, max_bytes).await, expected, "in pages of {max_bytes} bytes");
     }
 }
+
+/// Readings of many series, each in some of ten days, a few of them full chunks, some of them late: from `seed`.
+async fn scattered(store: &dyn Store, ids: &[SeriesId], mut seed: u64) {
+    let mut below = move |most: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % most
+    };
+    for _ in 0..3 {
+        let mut readings = Vec::new();
+        for &id in ids {
+            for _ in 0..below(4) {
+                let start = below(10) as i64 * DAY + below(20) as i64 * HOUR;
+                let full = if below(8) == 0 { GOOD_READINGS as i64 } else { 1 + below(3) as i64 };
+                readings.extend((0..full).map(|n| (id, START.plus(start + n * 1_000), n as f64)));
+            }
+        }
+        arrive(store, START, &readings).await;
+        seal_all(store).await;
+    }
+}
+
+pub async fn edges_are_those_of_the_first_and_the_last_chunk(harness: &mut dyn StoreHarness) {
+    let store = harness.open().await;
+    let mut ids = shard_mates(&*store, 12).await;
+    scattered(&*store, &ids[..11], 5).await;
+    let view = view(&*store).await;
+    ids.push(SeriesId(ids[11].0 + 64));
+    let mut snapshot = snapshot(&*store).await;
+    for series in [&ids[..], &ids[3..4], &ids[11..], &[ids[0], ids[10]], &[]] {
+        let mut expected = Vec::new();
+        for &id in series {
+            let chunks = asked_for(&view, &[id], TimeRange::ALL);
+            expected.extend(chunks.first().zip(chunks.last()).map(|(first, last)| (id, first.0.first, last.1.last)));
+        }
+        let found = within(snapshot.edges(ids[0].shard(), series)).await.expect("ask for edges");
+        assert_eq!(found, expected, "of {series:?}");
+    }
+}

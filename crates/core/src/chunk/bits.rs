@@ -127,6 +127,26 @@ impl<'a> BitReader<'a> {
         Ok(ones)
     }
 
+    /// Steps over `bits` bits.
+    #[inline]
+    pub(super) fn pass(&mut self, bits: usize) -> Result<(), Damaged> {
+        self.at = self.at.saturating_add(bits);
+        self.skip(0)
+    }
+
+    /// The next ones before a zero, and the `k` bits after it, when they are within one word and the ones at most `most`.
+    #[inline]
+    pub(super) fn get_short(&mut self, most: u32, k: u32) -> Option<(u32, u64)> {
+        let word = self.peek();
+        let ones = word.leading_ones();
+        if ones > most || ones + 1 + k > 57 {
+            return None;
+        }
+        let low = if k == 0 { 0 } else { (word << (ones + 1)) >> (64 - k) };
+        self.skip(ones + 1 + k).ok()?;
+        Some((ones, low))
+    }
+
     /// Whole bytes read so far, the last one's rest of zeros included.
     pub(super) fn finish(self) -> Result<usize, Damaged> {
         let rest = (8 - self.at % 8) % 8;

@@ -1,6 +1,6 @@
 //! A column of unsigned integers, by the cheapest of a few codings.
 //!
-//! Owns: [`put`] and [`read`]. Does not know: what the integers are.
+//! Owns: [`put`] and [`Column`]. Does not know: what the integers are.
 //!
 //! Codings, after one byte that names them: *constant* (a varint), *packed* (the least as a varint, then every difference to it in
 //! the same number of bits: frame of reference), *Rice* (the least as a varint; of every difference the part above the low `k` bits in unary,
@@ -103,38 +103,89 @@ const fn low_mask(k: u32) -> u64 {
     if k >= 64 { u64::MAX } else { (1 << k) - 1 }
 }
 
-/// Reads `n` integers as [`put`] wrote them and hands them on one by one.
-///
-/// # Errors
-/// When cut, or not what `put` writes.
-pub(super) fn read(reader: &mut Reader<'_>, n: usize, mut each: impl FnMut(u64)) -> Result<(), Damaged> {
-    let mark = reader.byte()?;
-    let least = reader.varint()?;
-    if mark == CONSTANT {
-        (0..n).for_each(|_| each(least));
-        return Ok(());
-    }
-    let mut bits = BitReader::new(reader.rest());
-    if mark < RICE {
-        let width = u32::from(mark);
-        if width > 64 {
+/// A column that is being read from its start.
+#[derive(Debug)]
+pub(super) struct Column<'a> {
+    mark: u8,
+    least: u64,
+    bits: BitReader<'a>,
+}
+
+impl<'a> Column<'a> {
+    /// The column that begins here.
+    ///
+    /// # Errors
+    /// When cut, or not what [`put`] writes.
+    pub(super) fn open(reader: &mut Reader<'a>) -> Result<Self, Damaged> {
+        let (mark, least) = (reader.byte()?, reader.varint()?);
+        if mark > RICE + 64 || (mark > 64 && mark < RICE) {
             return Err(Damaged("a width beyond 64 bits"));
         }
-        for _ in 0..n {
-            each(least.wrapping_add(bits.get(width)?));
+        Ok(Self { mark, least, bits: BitReader::new(reader.rest()) })
+    }
+
+    /// Hands on the next `n` integers, one by one.
+    ///
+    /// # Errors
+    /// When cut, or not what [`put`] writes.
+    #[inline]
+    pub(super) fn take(&mut self, n: usize, mut each: impl FnMut(u64)) -> Result<(), Damaged> {
+        match self.mark {
+            CONSTANT => (0..n).for_each(|_| each(self.least)),
+            width if width < RICE => {
+                for _ in 0..n {
+                    each(self.least.wrapping_add(self.bits.get(u32::from(width))?));
+                }
+            }
+            rice => {
+                let k = u32::from(rice - RICE);
+                for _ in 0..n {
+                    each(self.least.wrapping_add(self.rice(k)?));
+                }
+            }
         }
-    } else {
-        let k = u32::from(mark - RICE);
-        if k > 64 {
-            return Err(Damaged("a width beyond 64 bits"));
-        }
-        for _ in 0..n {
-            let ones = bits.get_unary(ESCAPE)?;
-            let n = if ones == ESCAPE { bits.get(64)? } else { u64::from(ones).checked_shl(k).unwrap_or(0) | bits.get(k)? };
-            each(least.wrapping_add(n));
+        Ok(())
+    }
+
+    /// Steps over the next `n` integers.
+    ///
+    /// # Errors
+    /// As [`Column::take`].
+    pub(super) fn skip(&mut self, n: usize) -> Result<(), Damaged> {
+        match self.mark {
+            CONSTANT => Ok(()),
+            width if width < RICE => self.bits.pass(usize::from(width).saturating_mul(n)),
+            _ => self.take(n, |_| ()),
         }
     }
-    let used = bits.finish()?;
-    reader.take(used)?;
-    Ok(())
+
+    #[inline]
+    fn rice(&mut self, k: u32) -> Result<u64, Damaged> {
+        match self.bits.get_short(ESCAPE - 1, k) {
+            Some((ones, low)) => Ok(u64::from(ones).checked_shl(k).unwrap_or(0) | low),
+            None => self.long_rice(k),
+        }
+    }
+
+    #[cold]
+    fn long_rice(&mut self, k: u32) -> Result<u64, Damaged> {
+        let ones = self.bits.get_unary(ESCAPE)?;
+        if ones == ESCAPE {
+            return self.bits.get(64);
+        }
+        Ok(u64::from(ones).checked_shl(k).unwrap_or(0) | self.bits.get(k)?)
+    }
+
+    /// Moves `reader`, which is where [`Column::open`] left it, to behind the last integer that was read.
+    ///
+    /// # Errors
+    /// When the last byte is not what [`put`] writes.
+    pub(super) fn finish(self, reader: &mut Reader<'a>) -> Result<(), Damaged> {
+        if self.mark == CONSTANT {
+            return Ok(());
+        }
+        let used = self.bits.finish()?;
+        reader.take(used)?;
+        Ok(())
+    }
 }

@@ -6,11 +6,13 @@
 //! cheaper of two columns: the differences from time to time (gaps cost one number), or how far each time lies from a straight line from the
 //! first to the last (jitter around a steady interval costs itself and no more).
 
-use super::ints::{self, Plan};
+use super::ints::{self, Column, Plan};
 use crate::codec::{self, Damaged, Reader};
 
 const DELTAS: u8 = 0;
 const LINE: u8 = 1;
+/// So many times are read before it is looked whether they are late enough.
+const BATCH: usize = 64;
 
 /// Appends at least one time.
 pub(super) fn put(out: &mut Vec<u8>, times: &[i64]) {
@@ -48,11 +50,11 @@ fn residuals(deltas: &[u64], step: u64) -> Vec<u64> {
         .collect()
 }
 
-/// Reads `n` times onto the end of `times`.
+/// Reads `n` times onto the end of `times`; of those from `to` on only a few, the rest is stepped over.
 ///
 /// # Errors
 /// When cut, or not strictly rising.
-pub(super) fn read(reader: &mut Reader<'_>, n: usize, times: &mut Vec<i64>) -> Result<(), Damaged> {
+pub(super) fn read(reader: &mut Reader<'_>, n: usize, to: i64, times: &mut Vec<i64>) -> Result<(), Damaged> {
     let first = reader.signed()?;
     times.push(first);
     if n <= 1 {
@@ -60,32 +62,49 @@ pub(super) fn read(reader: &mut Reader<'_>, n: usize, times: &mut Vec<i64>) -> R
     }
     let unit = reader.varint()?;
     let mode = reader.byte()?;
-    let (mut time, mut rising) = (first, true);
-    let mut push = |next: i64| {
+    let step = match mode {
+        DELTAS => 0,
+        LINE => reader.varint()?,
+        _ => return Err(Damaged("an unknown coding of times")),
+    };
+    let mut column = Column::open(reader)?;
+    let (mut time, mut at, mut rising, mut left) = (first, 0u64, true, n - 1);
+    let mut push = |units: u64| {
+        let next = first.wrapping_add(units.wrapping_mul(unit) as i64);
         rising &= next > time;
         time = next;
         times.push(next);
+        next
     };
-    match mode {
-        DELTAS => {
-            let mut at = first;
-            ints::read(reader, n - 1, |delta| {
-                at = at.wrapping_add(delta.wrapping_mul(unit) as i64);
-                push(at);
+    let mut latest = first;
+    while left > 0 && latest < to {
+        let n = left.min(BATCH);
+        left -= n;
+        if mode == DELTAS {
+            column.take(n, |delta| {
+                at = at.wrapping_add(delta);
+                latest = push(at);
+            })?;
+        } else {
+            column.take(n, |off| {
+                at = at.wrapping_add(step);
+                latest = push(at.wrapping_add(codec::unzigzag(off) as u64));
             })?;
         }
-        LINE => {
-            let step = reader.varint()?;
-            let mut line = 0u64;
-            ints::read(reader, n - 1, |off| {
-                line = line.wrapping_add(step);
-                let units = line.wrapping_add(codec::unzigzag(off) as u64);
-                push(first.wrapping_add(units.wrapping_mul(unit) as i64));
-            })?;
-        }
-        _ => return Err(Damaged("an unknown coding of times")),
     }
+    column.skip(left)?;
+    column.finish(reader)?;
     if rising { Ok(()) } else { Err(Damaged("times that do not rise")) }
+}
+
+/// Steps over `n` times and returns the first.
+///
+/// # Errors
+/// When cut.
+pub(super) fn skip(reader: &mut Reader<'_>, n: usize) -> Result<i64, Damaged> {
+    let mut first = Vec::new();
+    read(reader, n, i64::MIN, &mut first)?;
+    first.first().copied().ok_or(Damaged("cut short"))
 }
 
 /// The greatest common divisor; `gcd(a, 0)` is `a`.

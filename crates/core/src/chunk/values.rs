@@ -10,9 +10,10 @@
 //! Source: Pelkonen et al., *Gorilla: a fast, scalable, in-memory time series database*, VLDB 2015, §4.1.2.
 
 use super::bits::{BitReader, BitWriter};
-use super::ints::{self, Plan};
+use super::ints::{self, Column, Plan};
 use super::times::gcd;
 use crate::codec::{self, Damaged, Reader};
+use std::ops::Range;
 
 const DIRECT: u8 = 0x00;
 const STEPS: u8 = 0x10;
@@ -150,59 +151,91 @@ fn put_xor(out: &mut Vec<u8>, values: &[f64]) {
     bits.finish();
 }
 
-fn read_xor(reader: &mut Reader<'_>, n: usize, values: &mut Vec<f64>) -> Result<(), Damaged> {
-    let mut bits = BitReader::new(reader.rest());
-    let (mut before, mut lead, mut width) = (0u64, 0u32, 0u32);
-    for _ in 0..n {
-        if bits.get(1)? == 1 {
+/// How a column of `n` values is read: those of a run go onto the end of `values`; what follows the run is looked at only when it is to be
+/// `whole`.
+struct Part<'v> {
+    n: usize,
+    run: Range<usize>,
+    whole: bool,
+    values: &'v mut Vec<f64>,
+}
+
+impl Part<'_> {
+    fn read_xor(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        let mut bits = BitReader::new(reader.rest());
+        let (mut before, mut lead, mut width) = (0u64, 0u32, 0u32);
+        for at in 0..self.run.end {
             if bits.get(1)? == 1 {
-                lead = bits.get(6)? as u32;
-                width = bits.get(6)? as u32 + 1;
+                if bits.get(1)? == 1 {
+                    lead = bits.get(6)? as u32;
+                    width = bits.get(6)? as u32 + 1;
+                }
+                if width == 0 || lead + width > 64 {
+                    return Err(Damaged("a window beyond 64 bits"));
+                }
+                before ^= bits.get(width)? << (64 - lead - width);
             }
-            if width == 0 || lead + width > 64 {
-                return Err(Damaged("a window beyond 64 bits"));
+            if at >= self.run.start {
+                self.values.push(f64::from_bits(before));
             }
-            before ^= bits.get(width)? << (64 - lead - width);
         }
-        values.push(f64::from_bits(before));
+        if self.whole {
+            reader.take(bits.finish()?)?;
+        }
+        Ok(())
     }
-    let used = bits.finish()?;
-    reader.take(used)?;
-    Ok(())
-}
 
-fn read_dictionary(reader: &mut Reader<'_>, n: usize, values: &mut Vec<f64>) -> Result<(), Damaged> {
-    let len = reader.count(1)?;
-    if len > DICTIONARY_MOST {
-        return Err(Damaged("a dictionary larger than any"));
+    fn read_dictionary(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        let len = reader.count(1)?;
+        if len > DICTIONARY_MOST {
+            return Err(Damaged("a dictionary larger than any"));
+        }
+        let mut dictionary = Vec::with_capacity(len);
+        let mut before = 0u64;
+        for _ in 0..len {
+            before = before.checked_add(reader.varint()?).ok_or(Damaged("a number beyond 64 bits"))?;
+            dictionary.push(f64::from_bits(before));
+        }
+        let mut inside = true;
+        let mut column = Column::open(reader)?;
+        column.skip(self.run.start)?;
+        column.take(self.run.len(), |number| match usize::try_from(number).ok().and_then(|number| dictionary.get(number)) {
+            Some(&value) => self.values.push(value),
+            None => inside = false,
+        })?;
+        self.end(column, reader)?;
+        if inside { Ok(()) } else { Err(Damaged("a number beyond the dictionary")) }
     }
-    let mut dictionary = Vec::with_capacity(len);
-    let mut before = 0u64;
-    for _ in 0..len {
-        before = before.checked_add(reader.varint()?).ok_or(Damaged("a number beyond 64 bits"))?;
-        dictionary.push(f64::from_bits(before));
-    }
-    let mut inside = true;
-    ints::read(reader, n, |number| match usize::try_from(number).ok().and_then(|number| dictionary.get(number)) {
-        Some(&value) => values.push(value),
-        None => inside = false,
-    })?;
-    if inside { Ok(()) } else { Err(Damaged("a number beyond the dictionary")) }
-}
 
-fn read_scaled(reader: &mut Reader<'_>, steps: bool, places: u8, n: usize, values: &mut Vec<f64>) -> Result<(), Damaged> {
-    let factor = *SCALES.get(usize::from(places)).ok_or(Damaged("an unknown coding of values"))?;
-    let least = reader.signed()?;
-    let unit = reader.varint()?;
-    let value = |above: u64| least.wrapping_add(above.wrapping_mul(unit) as i64) as f64 / factor;
-    if steps {
-        let mut above = 0u64;
-        ints::read(reader, n, |step| {
-            above = above.wrapping_add(codec::unzigzag(step) as u64);
-            values.push(value(above));
-        })
-    } else {
-        ints::read(reader, n, |above| values.push(value(above)))
+    fn read_scaled(&mut self, reader: &mut Reader<'_>, steps: bool, places: u8) -> Result<(), Damaged> {
+        let factor = *SCALES.get(usize::from(places)).ok_or(Damaged("an unknown coding of values"))?;
+        let least = reader.signed()?;
+        let unit = reader.varint()?;
+        let value = |above: u64| least.wrapping_add(above.wrapping_mul(unit) as i64) as f64 / factor;
+        let mut column = Column::open(reader)?;
+        if steps {
+            let mut above = 0u64;
+            column.take(self.run.start, |step| above = above.wrapping_add(codec::unzigzag(step) as u64))?;
+            column.take(self.run.len(), |step| {
+                above = above.wrapping_add(codec::unzigzag(step) as u64);
+                self.values.push(value(above));
+            })?;
+        } else {
+            column.skip(self.run.start)?;
+            column.take(self.run.len(), |above| self.values.push(value(above)))?;
+        }
+        self.end(column, reader)
+    }
+
+    fn read_raw(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        let column = reader.take(self.n.checked_mul(8).ok_or(Damaged("cut short"))?)?;
+        let run = column.as_chunks::<8>().0.get(self.run.clone()).ok_or(Damaged("cut short"))?;
+        self.values.extend(run.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+        Ok(())
+    }
+
+    fn end<'a>(&self, column: Column<'a>, reader: &mut Reader<'a>) -> Result<(), Damaged> {
+        if self.whole { column.finish(reader) } else { Ok(()) }
     }
 }
 
@@ -211,19 +244,28 @@ fn read_scaled(reader: &mut Reader<'_>, steps: bool, places: u8, n: usize, value
 /// # Errors
 /// When cut, or when a value is none that a reading has.
 pub(super) fn read(reader: &mut Reader<'_>, n: usize, values: &mut Vec<f64>) -> Result<(), Damaged> {
-    let from = values.len();
+    read_part(reader, Part { n, run: 0..n, whole: true, values })
+}
+
+/// Reads those of `n` values that lie in `run` onto the end of `values`; `reader` is worthless afterwards.
+///
+/// # Errors
+/// As [`read`], as far as it has to look.
+pub(super) fn read_run(reader: &mut Reader<'_>, n: usize, run: Range<usize>, values: &mut Vec<f64>) -> Result<(), Damaged> {
+    read_part(reader, Part { n, run, whole: false, values })
+}
+
+fn read_part(reader: &mut Reader<'_>, mut part: Part<'_>) -> Result<(), Damaged> {
+    let from = part.values.len();
     match reader.byte()? {
-        RAW => {
-            let column = reader.take(n.checked_mul(8).ok_or(Damaged("cut short"))?)?;
-            values.extend(column.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)));
-        }
-        XOR => read_xor(reader, n, values)?,
-        DICTIONARY => read_dictionary(reader, n, values)?,
-        mark if mark < DICTIONARY => read_scaled(reader, mark & 0xf0 == STEPS, mark & 0x0f, n, values)?,
+        RAW => part.read_raw(reader)?,
+        XOR => part.read_xor(reader)?,
+        DICTIONARY => part.read_dictionary(reader)?,
+        mark if mark < DICTIONARY => part.read_scaled(reader, mark & 0xf0 == STEPS, mark & 0x0f)?,
         _ => return Err(Damaged("an unknown coding of values")),
     }
     let negative_zero = (-0.0f64).to_bits();
-    if values[from..].iter().all(|value| value.is_finite() && value.to_bits() != negative_zero) {
+    if part.values[from..].iter().all(|value| value.is_finite() && value.to_bits() != negative_zero) {
         Ok(())
     } else {
         Err(Damaged("a value that no reading has"))

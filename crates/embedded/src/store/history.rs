@@ -153,6 +153,73 @@ pub(super) fn chunk_stats(view: &View<'_>, series: &[SeriesId], range: TimeRange
     Ok(stats)
 }
 
+/// (series, time of its first reading, of its last) for each of `series` (sorted) that has chunks. Days are walked forwards for first
+/// readings, then backwards for last ones, each only for the series that are still looked for.
+pub(super) fn edges(view: &View<'_>, series: &[SeriesId]) -> Result<Vec<(SeriesId, i64, i64)>> {
+    let days = days(view.conn, TimeRange::ALL)?;
+    let mut edges: Vec<Option<Edge>> = vec![None; series.len()];
+    let mut left: Vec<usize> = (0..series.len()).collect();
+    for parts in days.chunk_by(|a, b| a.day == b.day) {
+        if left.is_empty() {
+            break;
+        }
+        edges_of_day(view, parts, series, &left, |at, day| edges[at] = Some(day))?;
+        left.retain(|&at| edges[at].is_none());
+    }
+    let mut left: Vec<usize> = (0..series.len()).filter(|&at| edges[at].is_some()).collect();
+    for parts in days.chunk_by(|a, b| a.day == b.day).rev() {
+        // The day of a first reading is known already.
+        left.retain(|&at| edges[at].is_some_and(|edge| edge.last_day < parts[0].day));
+        if left.is_empty() {
+            break;
+        }
+        let mut found = vec![false; left.len()];
+        edges_of_day(view, parts, series, &left, |at, day| {
+            if let (Some(edge), Ok(place)) = (&mut edges[at], left.binary_search(&at)) {
+                (edge.last, edge.last_day, found[place]) = (day.last, day.last_day, true);
+            }
+        })?;
+        let mut found = found.into_iter();
+        left.retain(|_| !found.next().unwrap_or(false));
+    }
+    Ok(series.iter().zip(edges).filter_map(|(&series, edge)| edge.map(|edge| (series, edge.first, edge.last))).collect())
+}
+
+/// The first and the last reading of a series, as far as they are known.
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    first: i64,
+    last: i64,
+    last_day: i64,
+}
+
+/// Calls `found` with the edges that some series (their places, in order) have in one day.
+fn edges_of_day(
+    view: &View<'_>,
+    parts: &[Stretch],
+    series: &[SeriesId],
+    places: &[usize],
+    mut found: impl FnMut(usize, Edge),
+) -> Result<()> {
+    let mut of_day: Vec<Option<Edge>> = vec![None; places.len()];
+    for stretch in parts {
+        let wanted: Vec<_> = places.iter().map(|&at| stretch.ids(series[at])).collect();
+        let mut place = 0;
+        walk(view, CHUNK_HEADS_BETWEEN, &wanted, |row| {
+            let head = rows::chunk_head(row, stretch.day)?;
+            let id: i64 = row.get(0)?;
+            while wanted.get(place).is_some_and(|wanted| wanted.1 < id) {
+                place += 1;
+            }
+            let known = of_day[place].unwrap_or(Edge { first: i64::MAX, last: i64::MIN, last_day: stretch.day });
+            of_day[place] = Some(Edge { first: known.first.min(head.key.first), last: known.last.max(head.last), ..known });
+            Ok(true)
+        })?;
+    }
+    places.iter().zip(of_day).for_each(|(&at, edge)| edge.into_iter().for_each(|edge| found(at, edge)));
+    Ok(())
+}
+
 /// Visits the chunks of a series in a stretch, from the last one that begins before the place of `from` on, until `visit` says
 /// `false`; says whether it came to the end.
 fn of_series(

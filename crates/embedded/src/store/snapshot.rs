@@ -125,6 +125,11 @@ impl Snapshot for Pinned {
         Box::pin(self.ask(move |view| history::chunks(view, &series, range, after, max_bytes)))
     }
 
+    fn edges<'a>(&'a mut self, _shard: Shard, series: &'a [SeriesId]) -> BoxFuture<'a, Result<Vec<(SeriesId, i64, i64)>>> {
+        let series = series.to_vec();
+        Box::pin(self.ask(move |view| history::edges(view, &series)))
+    }
+
     fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
         let query = query.clone();
         Box::pin(self.ask(move |view| queries::dead_letters(view, &query, max_bytes)))
