@@ -5,6 +5,7 @@ use super::{baseline, numbers};
 use anyhow::ensure;
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Series of the agent's load.
@@ -111,9 +112,10 @@ pub(super) fn write(load: &Load) -> anyhow::Result<()> {
     let sent = bodies.len() * load.lines;
     let cpu = server.cpu()?;
     let started = Instant::now();
+    let failed = AtomicBool::new(false);
     let fresh = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| watch(&server, bodies.len()));
-        let acked = send(&server, load, &bodies)?;
+        let watch = scope.spawn(|| watch(&server, bodies.len(), &failed));
+        let acked = send(&server, load, &bodies).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         let seen = watch.join().map_err(|_panic| anyhow::anyhow!("the watcher panicked"))??;
         Ok::<_, anyhow::Error>((acked, seen))
     })?;
@@ -163,15 +165,15 @@ pub(super) fn write(load: &Load) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Looks at `/v1/status` all the time until everything is applied: (when, positions' records applied so far).
-fn watch(server: &Server, records: usize) -> anyhow::Result<Vec<(Instant, u64)>> {
+/// Looks at `/v1/status` all the time until everything is applied or sending has failed: (when, positions' records applied so far).
+fn watch(server: &Server, records: usize, failed: &AtomicBool) -> anyhow::Result<Vec<(Instant, u64)>> {
     let mut seen = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(600);
     loop {
         let status = server.status()?;
         let next = status["positions"][0]["next"].as_u64().unwrap_or(0);
         seen.push((Instant::now(), next));
-        if status["in_flight"] == 0 && next >= records as u64 {
+        if failed.load(Ordering::Relaxed) || (status["in_flight"] == 0 && next >= records as u64) {
             return Ok(seen);
         }
         ensure!(Instant::now() < deadline, "waited 600 s for everything to be applied");
@@ -204,7 +206,7 @@ fn print_freshness(acked: &[Instant], seen: &[(Instant, u64)]) {
 pub(super) fn slow(args: &[String]) -> anyhow::Result<()> {
     let [series, rounds, lines] = numbers(args, ["--series", "--rounds", "--lines"], [1_000_000, 16, 5_000])?;
     let server = Server::start()?;
-    let written = server.written()?;
+    let (written, cpu) = (server.written()?, server.cpu()?);
     let started = Instant::now();
     let mut random = Random(7);
     let mut connection = Connection::open(&server)?;
@@ -224,12 +226,14 @@ pub(super) fn slow(args: &[String]) -> anyhow::Result<()> {
     let open = server.count("unsealed")?;
     server.ask("POST", "/v1/seal")?;
     let sent = (series * rounds) as f64;
+    let cpu = (server.cpu()? - cpu).as_secs_f64() * 1e6 / sent;
     println!("{series} slow series, {rounds} readings each, {lines} lines a request, durability fsync");
     println!(
         "  until queryable, sealed     {:>10.0} and {:.0} readings/s ({open} were open)",
         sent / applied.as_secs_f64(),
         sent / started.elapsed().as_secs_f64()
     );
+    println!("  CPU until sealed            {cpu:>10.2} µs a reading");
     println!(
         "  written by the server       {:>10.0} bytes a reading (log and store, WAL and checkpoints)",
         (server.written()? - written) as f64 / sent
