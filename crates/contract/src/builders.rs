@@ -105,7 +105,7 @@ pub fn reading_batch(readings: &[Reading]) -> ReadingBatch {
 
 /// A record that counts as one reading, received at [`START`].
 pub fn record(partition: u32, payload: impl Into<Bytes>) -> Record {
-    Record { partition, received_at: START, count: 1, payload: payload.into() }
+    Record { partition, received_at: START, count: 1, key: None, payload: payload.into() }
 }
 
 /// A series to register, without tags or unit.

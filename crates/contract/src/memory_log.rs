@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use headwater_core::BoxFuture;
 use headwater_core::log::{
-    Bounds, Delivery, EventLog, Gap, LogError, LogId, MAX_RECORD_BYTES, Position, Record, StoredRecord, Subscription,
+    Bounds, Delivery, EventLog, Foreign, Gap, LogError, LogId, MAX_RECORD_BYTES, Position, Record, StoredRecord, Subscription,
 };
 use headwater_core::time::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
@@ -48,6 +48,11 @@ impl Partition {
         self.start + self.records.len() as u64
     }
 
+    fn push(&mut self, received_at: Timestamp, count: u64, payload: Bytes, foreign: Option<Box<Foreign>>) {
+        let (position, crc) = (self.end(), crc32fast::hash(&payload));
+        self.records.push_back(StoredRecord { position, received_at, count, payload, crc, damaged: false, foreign });
+    }
+
     fn record(&self, position: u64) -> Option<&StoredRecord> {
         let at = position.checked_sub(self.start)?;
         self.records.get(usize::try_from(at).ok()?)
@@ -80,6 +85,15 @@ impl MemoryLog {
     /// The records that a partition holds now.
     pub fn records(&self, partition: u32) -> Vec<StoredRecord> {
         self.state().partitions.get(partition as usize).map(|found| found.records.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Puts a record there as another program does, past [`EventLog::append`] and its limits.
+    ///
+    /// # Panics
+    /// When there is no such partition.
+    pub fn put_foreign(&self, partition: u32, received_at: Timestamp, payload: impl Into<Bytes>, foreign: Foreign) {
+        self.state().partitions[partition as usize].push(received_at, 0, payload.into(), Some(Box::new(foreign)));
+        self.wake();
     }
 
     /// Changes a byte of a kept record, as bit rot does: it is delivered as damaged from now on.
@@ -130,10 +144,8 @@ impl State {
                 return Err(LogError::Corrupt(format!("a record of {} bytes is larger than {MAX_RECORD_BYTES}", record.payload.len())));
             }
         }
-        for Record { partition, received_at, count, payload } in records {
-            let partition = &mut self.partitions[partition as usize];
-            let (position, crc) = (partition.end(), crc32fast::hash(&payload));
-            partition.records.push_back(StoredRecord { position, received_at, count, payload, crc, damaged: false });
+        for Record { partition, received_at, count, key: _, payload } in records {
+            self.partitions[partition as usize].push(received_at, count, payload, None);
         }
         Ok(())
     }

@@ -42,6 +42,8 @@ pub struct Record {
     pub received_at: Timestamp,
     /// How many readings it counts as.
     pub count: u64,
+    /// The device, where everything in it is of one: what other readers of the log find it by.
+    pub key: Option<String>,
     /// Its bytes; at most [`MAX_RECORD_BYTES`].
     pub payload: Bytes,
 }
@@ -58,7 +60,7 @@ pub struct StoredRecord {
     pub position: u64,
     /// When the gateway received it.
     pub received_at: Timestamp,
-    /// How many readings it counts as.
+    /// How many readings it counts as; 0 where another program put it there, which counts nothing: its reader does.
     pub count: u64,
     /// Its bytes.
     pub payload: Bytes,
@@ -66,6 +68,17 @@ pub struct StoredRecord {
     pub crc: u32,
     /// Whether the bytes read back are others than those appended (bit rot); the payload is then whatever could be read.
     pub damaged: bool,
+    /// What another program said about it, where it was not appended by [`EventLog::append`].
+    pub foreign: Option<Box<Foreign>>,
+}
+
+/// What another program that writes to the log says about a record.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Foreign {
+    /// The media type of its bytes, as the record's header says; empty where it says nothing.
+    pub content_type: String,
+    /// The device that its key names, where it has one that is text.
+    pub key: Option<String>,
 }
 
 /// What can be read of a partition.

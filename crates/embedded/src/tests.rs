@@ -16,7 +16,7 @@ fn open_at(dir: &Path) -> Result<Embedded, OpenError> {
 }
 
 fn record(payload: &'static str) -> Record {
-    Record { partition: 0, received_at: Timestamp(1), count: 1, payload: payload.into() }
+    Record { partition: 0, received_at: Timestamp(1), count: 1, key: None, payload: payload.into() }
 }
 
 fn dead_letter() -> DeadLetter {

@@ -5,9 +5,8 @@
 //! that every reading needs; it looks at each byte once and allocates nothing.
 
 use crate::content::Format;
-use crate::refusals::same_letter;
 use headwater_core::columns::ReadingBatch;
-use headwater_wire::Refused;
+use headwater_wire::{Refused, letters};
 
 /// A reading in columns takes 20 bytes; the rest is room to grow and its share of the records.
 const PER_READING: usize = 24;
@@ -30,7 +29,7 @@ pub(crate) fn before_decoding(format: Format, body: &[u8]) -> usize {
 /// What was decoded takes in addition to the body, with the records that it becomes.
 pub(crate) fn after_decoding(batch: &ReadingBatch, refused: &[Refused]) -> usize {
     let details: usize = refused.iter().map(|item| PER_REFUSED + 2 * item.detail.len()).sum();
-    let bytes: usize = refused.chunk_by(same_letter).map(|letter| 2 * letter[0].span.len()).sum();
+    let bytes: usize = refused.chunk_by(letters::same_letter).map(|letter| 2 * letter[0].span.len()).sum();
     batch.memory_bytes() + 16 * batch.len() + details + bytes
 }
 

@@ -6,7 +6,8 @@
 
 use crate::batch::Pending;
 use crate::commit::{self, Outcome};
-use crate::decode::{self, Decoded};
+use crate::decode::{self, Decoded, Decoder};
+use crate::foreign;
 use crate::registry::{Known, Registry};
 use crate::{Config, Deps, GROUP};
 use anyhow::Context;
@@ -14,6 +15,7 @@ use headwater_core::log::{Bounds, Delivery, LogError, LogId, Position, StoredRec
 use headwater_core::series::SeriesKey;
 use headwater_core::store::StoreError;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -34,6 +36,7 @@ pub(crate) struct Consumer {
     config: Config,
     deps: Deps,
     log_id: LogId,
+    decoder: Arc<Decoder>,
     registry: Registry,
     /// The partitions that are ours, and where the store's position of each will be once the running commit is done.
     owned: BTreeMap<u32, Option<u64>>,
@@ -55,10 +58,12 @@ enum Event {
 impl Consumer {
     pub(crate) fn new(config: Config, deps: Deps) -> Self {
         let log_id = deps.log.identity();
+        let decoder = Arc::new(Decoder { log: log_id.clone(), device_tags: config.device_tags.clone() });
         Self {
             config,
             deps,
             log_id,
+            decoder,
             registry: Registry::default(),
             owned: BTreeMap::new(),
             backlog: VecDeque::new(),
@@ -221,15 +226,17 @@ impl Consumer {
     /// Takes as many records from the backlog as the batch has room for, at least one, and decodes them off the runtime.
     async fn decode_some(&mut self) -> anyhow::Result<Vec<Decoded>> {
         let room = self.pending.room(self.config.batch_readings) as u64;
-        let (mut taken, mut readings) = (Vec::new(), 0);
+        let (mut taken, mut readings) = (Vec::<(u32, u64, StoredRecord)>::new(), 0);
         while let Some((_, _, record)) = self.backlog.front() {
-            if !taken.is_empty() && readings + record.count > room {
+            let most = most_readings(record);
+            if !taken.is_empty() && readings + most > room {
                 break;
             }
-            readings += record.count;
+            readings += most;
             taken.extend(self.backlog.pop_front());
         }
-        let decode = move || taken.into_iter().map(|(partition, next, record)| Decoded::of(partition, next, record)).collect();
+        let decoder = Arc::clone(&self.decoder);
+        let decode = move || taken.iter().map(|(partition, next, record)| decoder.decode(*partition, *next, record)).collect();
         tokio::task::spawn_blocking(decode).await.context("decode records")
     }
 
@@ -318,6 +325,11 @@ impl Consumer {
         info!("ingest has stopped");
         Ok(())
     }
+}
+
+/// The most readings that a record can hold, as far as can be told before it is decoded.
+fn most_readings(record: &StoredRecord) -> u64 {
+    if record.foreign.is_some() { foreign::most_readings(record.payload.len()) } else { record.count }
 }
 
 /// Joins the group, waiting out what is transient.

@@ -1,9 +1,11 @@
 //! Records → columns with ids, and dead letters.
 //!
-//! Owns: what becomes of a record's content. Does not know: subscriptions, commits.
+//! Owns: what becomes of a record's content. Does not know: subscriptions, commits; how the records of other programs are
+//! read (`foreign` does).
 //! Invariant: every reading that a record counts as ends in exactly one of the batch's columns or its dead letters.
 
 use crate::batch::Pending;
+use crate::foreign;
 use crate::registry::{Known, Registry};
 use headwater_core::columns::ReadingBatch;
 use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
@@ -13,40 +15,81 @@ use headwater_core::store::NewSeries;
 use headwater_core::time::Timestamp;
 use headwater_wire::record::{self, Content, RefusedItem};
 use std::collections::HashMap;
+use std::fmt::Display;
 use uuid::Uuid;
+
+/// What decoding has to know beside the records.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    pub(crate) log: LogId,
+    /// The tags of line protocol that may name the device.
+    pub(crate) device_tags: Vec<String>,
+}
 
 /// A record between the log and a batch.
 #[derive(Debug)]
 pub(crate) struct Decoded {
-    pub(crate) partition: u32,
     pub(crate) next: u64,
-    record: StoredRecord,
-    content: Result<Content, String>,
+    origin: Origin,
+    received_at: Timestamp,
+    crc: u32,
+    content: Contents,
     /// For each series of the record its id, where the registry knew it.
     ids: Vec<Option<SeriesId>>,
 }
 
-impl Decoded {
-    /// Decodes a record. Never fails: what cannot be decoded is kept as such.
-    pub(crate) fn of(partition: u32, next: u64, record: StoredRecord) -> Self {
-        let content = if record.damaged {
-            Err("its bytes are not those that were appended (checksum)".to_owned())
-        } else {
-            match record::decode(&record.payload) {
-                Ok(decoded) if decoded.count == record.count => Ok(decoded.content),
-                Ok(decoded) => Err(format!("it holds {} readings and its envelope says {}", decoded.count, record.count)),
-                Err(damaged) => Err(damaged.to_string()),
-            }
-        };
-        Self { partition, next, record, content, ids: Vec::new() }
-    }
+/// What a record holds.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) batch: ReadingBatch,
+    pub(crate) refused: Vec<RefusedItem>,
+    /// How many readings it counts as, both together.
+    pub(crate) count: u64,
+}
 
-    fn readings(&self) -> Option<&ReadingBatch> {
-        match &self.content {
-            Ok(Content::Readings(batch)) => Some(batch),
-            _ => None,
-        }
+impl Decoder {
+    /// Decodes a record. Never fails: what cannot be decoded is refused.
+    pub(crate) fn decode(&self, partition: u32, next: u64, record: &StoredRecord) -> Decoded {
+        let origin = Origin { log: self.log.clone(), partition, position: record.position };
+        let content = match &record.foreign {
+            Some(said) => foreign::read(record, said, &self.device_tags, &origin),
+            None => own(record, &origin),
+        };
+        Decoded { next, origin, received_at: record.received_at, crc: record.crc, content, ids: Vec::new() }
     }
+}
+
+/// What a record holds that a gateway has appended.
+fn own(record: &StoredRecord, origin: &Origin) -> Contents {
+    let read =
+        if record.damaged { Err(DAMAGED.to_owned()) } else { record::decode(&record.payload).map_err(|damaged| damaged.to_string()) };
+    let why = match read {
+        Ok(decoded) if decoded.count == record.count => {
+            let (batch, refused) = match decoded.content {
+                Content::Readings(batch) => (batch, Vec::new()),
+                Content::Refused(items) => (ReadingBatch::default(), items),
+            };
+            return Contents { batch, refused, count: record.count };
+        }
+        Ok(decoded) => format!("it holds {} readings and its envelope says {}", decoded.count, record.count),
+        Err(why) => why,
+    };
+    let item = whole(record, Reason::Undecodable, cannot_be_decoded(origin, why), "record", made_id(origin, 0));
+    Contents { batch: ReadingBatch::default(), refused: vec![RefusedItem { count: record.count, ..item }], count: record.count }
+}
+
+/// Why a record is refused whose bytes have changed in the log.
+pub(crate) const DAMAGED: &str = "its bytes are not those that were appended (checksum)";
+
+/// What a dead letter says of a record that cannot be decoded.
+pub(crate) fn cannot_be_decoded(origin: &Origin, why: impl Display) -> String {
+    format!("record {} of partition {} of log {} cannot be decoded: {why}", origin.position, origin.partition, origin.log)
+}
+
+/// A record as one refused item that counts 1.
+pub(crate) fn whole(record: &StoredRecord, reason: Reason, detail: String, format: &str, id: Uuid) -> RefusedItem {
+    let (format, bytes) = (format.to_owned(), record.payload.to_vec());
+    RefusedItem { id, reason, detail, device: None, format, count: 1, bytes, part: 0, parts: 1 }
 }
 
 /// Looks up the series of these records. Gives those that the registry does not know, or knows with another unit; each once,
@@ -54,7 +97,7 @@ impl Decoded {
 pub(crate) fn look_up(records: &mut [Decoded], registry: &Registry) -> Vec<NewSeries> {
     let mut unknown: HashMap<SeriesKey, Option<String>> = HashMap::new();
     for decoded in records {
-        let Some(batch) = decoded.readings() else { continue };
+        let batch = &decoded.content.batch;
         let known = |(index, key)| registry.find(key, batch.dictionary.unit(index as u32));
         let ids: Vec<_> = batch.dictionary.keys().enumerate().map(known).collect();
         for (index, _) in ids.iter().enumerate().filter(|(_, id)| id.is_none()) {
@@ -81,21 +124,15 @@ pub(crate) fn absorb(
     registered: &HashMap<SeriesKey, Known>,
 ) {
     for decoded in records {
-        let Decoded { partition, next, record, content, ids } = decoded;
-        let origin = Origin { log: log.clone(), partition, position: record.position };
+        let Decoded { next, origin, received_at, crc, content: Contents { batch, refused, count }, ids } = decoded;
+        let ids = ids_of(&batch, &ids, registered);
+        take_readings(pending, &batch, &ids);
         let mut letters = Vec::new();
-        let dead = match content {
-            Ok(Content::Readings(batch)) => {
-                let ids = ids_of(&batch, &ids, registered);
-                take_readings(pending, &batch, &ids);
-                refused_series(&batch, &ids, &origin, record.received_at, &mut letters)
-            }
-            Ok(Content::Refused(items)) => refused_items(items, &origin, record.received_at, &mut letters),
-            Err(why) => undecodable(&record, &origin, &why, &mut letters),
-        };
-        pending.note_received(record.received_at);
-        let entry = pending.advance(log, partition, expected(partition), next, Some(record.crc));
-        entry.received += record.count;
+        let dead =
+            refused_items(refused, &origin, received_at, &mut letters) + refused_series(&batch, &ids, &origin, received_at, &mut letters);
+        pending.note_received(received_at);
+        let entry = pending.advance(log, origin.partition, expected(origin.partition), next, Some(crc));
+        entry.received += count;
         entry.dead += dead;
         for letter in letters {
             pending.bury(letter);
@@ -141,7 +178,7 @@ fn refused_series(batch: &ReadingBatch, ids: &[Known], origin: &Origin, received
         let count = rows.len() as u64;
         dead += count;
         letters.push(DeadLetter {
-            id: made_id(origin, index as u64),
+            id: made_id(origin, index),
             received_at,
             reason: Reason::SeriesLimit,
             detail: format!("a new series beyond the limit {limit}"),
@@ -193,25 +230,9 @@ fn refused_items(items: Vec<RefusedItem>, origin: &Origin, received_at: Timestam
     dead
 }
 
-fn undecodable(record: &StoredRecord, origin: &Origin, why: &str, letters: &mut Vec<DeadLetter>) -> u64 {
-    letters.push(DeadLetter {
-        id: made_id(origin, 0),
-        received_at: record.received_at,
-        reason: Reason::Undecodable,
-        detail: format!("record {} of partition {} of log {} cannot be decoded: {why}", origin.position, origin.partition, origin.log),
-        device: None,
-        format: "record".to_owned(),
-        count: record.count,
-        bytes: record.payload.to_vec(),
-        part: 0,
-        parts: 1,
-        origin: Some(origin.clone()),
-    });
-    record.count
-}
-
 /// The id of a dead letter that ingest itself makes: a function of its place in the log, so that a replay makes the same.
-fn made_id(origin: &Origin, n: u64) -> Uuid {
-    let name = format!("headwater:{}/{}/{}/{n}", origin.log, origin.partition, origin.position);
+/// `which` tells those of one record apart.
+pub(crate) fn made_id(origin: &Origin, which: impl Display) -> Uuid {
+    let name = format!("headwater:{}/{}/{}/{which}", origin.log, origin.partition, origin.position);
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }

@@ -4,8 +4,8 @@
 //! Does not know: which log, which store, HTTP, the clock (times were validated against the receive time, so that a replay
 //! changes nothing).
 //!
-//! The life of a record here: `consume` takes it from the subscription, `decode` turns it into columns, `registry` gives
-//! its series their ids, `batch` gathers it with others, `commit` brings them into the store in one transaction and tells the
+//! The life of a record here: `consume` takes it from the subscription, `decode` turns it into columns (`foreign`, where another
+//! program than a gateway has put it there), `registry` gives its series their ids, `batch` gathers it with others, `commit` brings them into the store in one transaction and tells the
 //! log what is durably applied. While one batch commits the next is decoded.
 //!
 //! Invariants: readings, dead letters and positions move together or not at all; everything else may repeat. Transient
@@ -16,12 +16,14 @@ mod batch;
 mod commit;
 mod consume;
 mod decode;
+mod foreign;
 mod registry;
 #[cfg(test)]
 mod tests;
 
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
+use headwater_core::series::{MAX_ID_BYTES, check_tag};
 use headwater_core::store::{Ingestion, SeriesLimits};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -42,11 +44,21 @@ pub struct Config {
     pub series_per_device: u64,
     /// The most series of all devices.
     pub series_total: u64,
+    /// Line protocol that other programs put into the log: the tags that can name the device; the first one that is present
+    /// does, and leaves the tag set. As `gateway.device_tags`, which is about what the gateway receives.
+    pub device_tags: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch_ms: 500, batch_readings: 200_000, open_readings: 20_000_000, series_per_device: 10_000, series_total: 2_000_000 }
+        Self {
+            batch_ms: 500,
+            batch_readings: 200_000,
+            open_readings: 20_000_000,
+            series_per_device: 10_000,
+            series_total: 2_000_000,
+            device_tags: ["device", "device_id", "entity_id", "dev_eui", "host"].map(String::from).to_vec(),
+        }
     }
 }
 
@@ -60,11 +72,20 @@ impl Config {
             }
         };
         within("batch_ms", self.batch_ms, 1, 60_000);
-        // A block holds at most 4,194,304 readings, and a delivery may go beyond the limit by one record.
+        // A block holds at most 4,194,304 readings, and a batch may go beyond the limit by one record: at most 2,097,153
+        // readings (`foreign`).
         within("batch_readings", self.batch_readings as u64, 1, 2_000_000);
         within("open_readings", self.open_readings, 1, u64::MAX);
         within("series_per_device", self.series_per_device, 1, u64::from(u32::MAX));
         within("series_total", self.series_total, 1, u64::from(u32::MAX));
+        for (i, tag) in self.device_tags.iter().enumerate() {
+            if check_tag(tag, "-").is_err() {
+                problems.push(format!("device_tags[{i}] = {tag:?}: a tag name has 1 to {MAX_ID_BYTES} bytes and no control characters"));
+            }
+            if self.device_tags[..i].contains(tag) {
+                problems.push(format!("device_tags[{i}] = {tag:?} stands twice"));
+            }
+        }
         problems
     }
 

@@ -1,5 +1,7 @@
 //! Stories of ingest over the in-memory log and store, with faults on order.
 
+mod foreign;
+
 use crate::{Config, Deps, GROUP, run};
 use headwater_contract::builders::{Reading, START, at, reading, reading_batch};
 use headwater_contract::{FaultyLog, FaultyStore, LogCall, MemoryLog, MemoryStore, StoreCall, eventually, within};
@@ -205,7 +207,7 @@ async fn a_store_that_is_away_is_named_while_it_is() {
 #[tokio::test]
 async fn a_record_that_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes() {
     let stage = Stage::start(quick());
-    let garbage = Record { partition: 0, received_at: START, count: 5, payload: bytes::Bytes::from_static(b"garbage") };
+    let garbage = Record { partition: 0, received_at: START, count: 5, key: None, payload: bytes::Bytes::from_static(b"garbage") };
     stage.log.append(vec![garbage]).await.unwrap();
     stage.send(&[reading("a", "t").value(1.0)]).await;
     let totals = stage.settled().await;

@@ -18,13 +18,14 @@
 
 mod item;
 
-pub(crate) use item::Items;
+pub(crate) use item::{Items, read_value, string};
 
 use crate::{Context, Decoded, Place, Unreadable};
 use serde::Deserializer as _;
 use serde::de::{Deserialize, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
+use std::ops::Range;
 
 const BOM: &str = "\u{feff}";
 
@@ -33,29 +34,57 @@ const BOM: &str = "\u{feff}";
 /// # Errors
 /// When the body as a whole is not an object or an array: broken or cut JSON, no UTF-8, nothing at all, another type.
 pub fn decode(body: &[u8], context: &Context<'_>) -> Result<Decoded, Unreadable> {
-    let text = std::str::from_utf8(body).map_err(|e| Unreadable::new(format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
-    let json = text.strip_prefix(BOM).unwrap_or(text);
+    let json = text(body)?;
     let mut items = Items::new(body, context);
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let mut index = 0;
-    let read = match json.trim_ascii_start().as_bytes().first() {
+    match first(json) {
         None => return Err(Unreadable::new("the body is empty")),
-        Some(b'[') => deserializer.deserialize_seq(Array { items: &mut items, index: &mut index }),
-        Some(b'{') => <&RawValue>::deserialize(&mut deserializer).map(|raw| items.item(raw.get(), Place::Index(0))),
+        Some(b'[') => array(json, |raw, index| items.item(raw, Place::Index(index)))?,
+        Some(b'{') => items.item(object(json)?, Place::Index(0)),
         Some(_) => return Err(Unreadable::new("the body is neither an object nor an array of objects")),
-    };
-    read.map_err(|e| broken(&e, json, index))?;
-    deserializer.end().map_err(|e| Unreadable { pointer: None, ..broken(&e, json, index) })?;
+    }
     Ok(items.finish())
 }
 
-/// The items of an array, one by one.
-struct Array<'a, 'i, 'c> {
-    items: &'i mut Items<'a, 'c>,
-    index: &'i mut u64,
+/// The text of a body, without a byte order mark.
+pub(crate) fn text(body: &[u8]) -> Result<&str, Unreadable> {
+    let text = std::str::from_utf8(body).map_err(|e| Unreadable::new(format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
+    Ok(text.strip_prefix(BOM).unwrap_or(text))
 }
 
-impl<'a> Visitor<'a> for Array<'a, '_, '_> {
+/// The first byte that is not blank.
+pub(crate) fn first(json: &str) -> Option<u8> {
+    json.trim_ascii_start().as_bytes().first().copied()
+}
+
+/// Where `part` lies in `body`, which it must be a part of.
+pub(crate) fn span(body: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr() as usize - body.as_ptr() as usize;
+    start..start + part.len()
+}
+
+fn object(json: &str) -> Result<&str, Unreadable> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let raw = <&RawValue>::deserialize(&mut deserializer).map_err(|e| broken(&e, None))?;
+    deserializer.end().map_err(|e| broken(&e, None))?;
+    Ok(raw.get())
+}
+
+/// Reads an array and hands over the text of every element with its number.
+pub(crate) fn array<'a>(json: &'a str, each: impl FnMut(&'a str, u64)) -> Result<(), Unreadable> {
+    let mut array = Array { each, index: 0 };
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let read = deserializer.deserialize_seq(&mut array);
+    read.map_err(|e| broken(&e, Some(array.index)))?;
+    deserializer.end().map_err(|e| broken(&e, None))
+}
+
+/// The elements of an array, one by one.
+struct Array<F> {
+    each: F,
+    index: u64,
+}
+
+impl<'a, F: FnMut(&'a str, u64)> Visitor<'a> for &mut Array<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,17 +93,16 @@ impl<'a> Visitor<'a> for Array<'a, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut array: A) -> Result<(), A::Error> {
         while let Some(raw) = array.next_element::<&'a RawValue>()? {
-            self.items.item(raw.get(), Place::Index(*self.index));
-            *self.index += 1;
+            (self.each)(raw.get(), self.index);
+            self.index += 1;
         }
         Ok(())
     }
 }
 
-/// The words for a body that is no JSON, with the item that reading had come to.
-fn broken(e: &serde_json::Error, json: &str, index: u64) -> Unreadable {
-    let pointer = json.trim_ascii_start().starts_with('[').then(|| format!("/{index}"));
-    Unreadable { detail: format!("the body is not JSON: {e}"), pointer }
+/// The words for a body that is no JSON, with the element that reading had come to.
+fn broken(e: &serde_json::Error, index: Option<u64>) -> Unreadable {
+    Unreadable { detail: format!("the body is not JSON: {e}"), pointer: index.map(|index| format!("/{index}")) }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Bytes <-> readings: what devices send (JSON, NDJSON, CSV, line protocol) and what the log holds (the record).
+//! Bytes <-> readings: what devices send (JSON, NDJSON, CSV, line protocol, SenML) and what the log holds (the record).
 //!
 //! Owns: the formats, [`Decoded`] (what became of a body), [`Refused`] (why an item was not taken, and where its bytes lie).
 //! Does not know: HTTP, media types, compression, the log, the store. No I/O; the time is a parameter.
@@ -22,10 +22,12 @@
 
 pub mod csv;
 pub mod json;
+pub mod letters;
 pub mod line;
 pub mod ndjson;
 mod number;
 pub mod record;
+pub mod senml;
 mod sink;
 pub mod time;
 
@@ -108,7 +110,7 @@ impl Precision {
 pub struct Decoded {
     /// The readings to keep, in the order of the body.
     pub batch: ReadingBatch,
-    /// How many readings were none: null, an empty cell, a text field of line protocol.
+    /// How many readings were none: null, an empty cell, a text of line protocol or SenML.
     pub skipped: u64,
     /// What was refused, in the order of the body.
     pub refused: Vec<Refused>,

@@ -25,7 +25,7 @@ pub use decode::decode;
 pub use encode::{encode_readings, encode_refused};
 
 use headwater_core::columns::ReadingBatch;
-use headwater_core::dead_letter::Reason;
+use headwater_core::dead_letter::{PART_BYTES, Reason};
 use headwater_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -91,6 +91,16 @@ impl RefusedItem {
             part: 0,
             parts: 1,
         }
+    }
+
+    /// A whole item as the parts in which it travels and is kept: one, unless its bytes are longer than [`PART_BYTES`].
+    pub fn into_parts(self) -> Vec<Self> {
+        if self.bytes.len() <= PART_BYTES {
+            return vec![self];
+        }
+        let parts = self.bytes.len().div_ceil(PART_BYTES) as u32;
+        let whole = Self { bytes: Vec::new(), parts, ..self.clone() };
+        self.bytes.chunks(PART_BYTES).zip(0..).map(|(bytes, part)| Self { bytes: bytes.to_vec(), part, ..whole.clone() }).collect()
     }
 }
 

@@ -27,7 +27,7 @@ const BYTES_OF_A_LINE: usize = 48;
 const MOST_EXPECTED: usize = 8_192;
 
 /// Why an item or a metric is refused.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Problem {
     pub(crate) reason: Reason,
     pub(crate) detail: String,

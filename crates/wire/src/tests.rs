@@ -81,15 +81,16 @@ pub(crate) fn check_invariants(body: &[u8], decoded: &Decoded, context: &Context
 
 type Decode = fn(&[u8], &Context<'_>) -> Option<Decoded>;
 
-const DECODERS: [(&str, Decode); 4] = [
+const DECODERS: [(&str, Decode); 5] = [
     ("json", |body, context| json::decode(body, context).ok()),
     ("ndjson", |body, context| ndjson::decode(body, context).ok()),
     ("csv", |body, context| csv::decode(body, context).ok()),
     ("line", |body, context| Some(line::decode(body, context))),
+    ("senml", |body, context| senml::decode(body, context).ok()),
 ];
 
 /// Valid bodies of each format, to be spoilt.
-const SAMPLES: [&str; 8] = [
+const SAMPLES: [&str; 10] = [
     r#"[{"device":"d","ts":1763910000123,"metrics":{"a":21.5,"b":null,"c":true},"tags":{"line":"3"}},{"device":"e","metric":"m","ts":"2025-11-23T15:00:00.5Z","value":1e3,"unit":"Cel"}]"#,
     "{\"device\":\"d\",\"metric\":\"m\",\"value\":1}\n\n{\"device\":\"d\\u00e9\",\"metrics\":{\"x\":-0.0,\"y\":\"no\"}}\r\n",
     "device,metric,ts,value,unit,tag.line\nd,m,2025-11-23T15:00:00Z,21.5,Cel,3\n\"d\"\"1\",m,1763910000,,,\nd,\"a\nb\",,NaN,,\n",
@@ -98,6 +99,8 @@ const SAMPLES: [&str; 8] = [
     "m,device=d\\\\\\,x,t=y value=.5e2,f=\"\" \n m2,tag=\\=,host=e a=1,b=f 1763910000000000000",
     r#"{"device":"d","metrics":{"a":[[[{"x":[1]}]]],"b":1e999,"c":1}}"#,
     "device,ts,a,a2\nd,,1\nd,,1,2\n",
+    r#"[{"bn":"urn:dev:ow:1:","bt":1763910000.001,"bu":"A","bver":10,"n":"voltage","u":"V","v":120.1},{"n":"i","t":-5,"v":1.2},{"n":"l","vs":"\u00e9"},{"n":"o","vb":false}]"#,
+    r#"[{"n":"a/b","bv":2e1,"v":-1.5,"s":3},{"bn":"d","u":null,"t":1e2},{"x_":1,"v":[]},{"bn":7},{"v":1}]"#,
 ];
 
 /// Bytes that mean something somewhere.

@@ -101,7 +101,7 @@ impl Row {
         let mut count = self.count.saturating_sub(told);
         for position in from..self.first.saturating_add(self.records) {
             let crc = crc32fast::hash(&payload);
-            records.push(StoredRecord { position, received_at: Timestamp(self.received), count, payload, crc, damaged: true });
+            records.push(StoredRecord { position, received_at: Timestamp(self.received), count, payload, crc, damaged: true, foreign: None });
             (payload, count) = (Bytes::new(), 0);
         }
         Contents { records, lost_from: Some(from) }
@@ -157,7 +157,7 @@ fn frame(blob: &Bytes, at: usize, position: u64, sound: bool) -> Option<StoredRe
     }
     let payload = blob.slice(at + HEADER..at + HEADER + len);
     let damaged = !sound && crc32fast::hash(&payload) != crc;
-    Some(StoredRecord { position, received_at, count, payload, crc, damaged })
+    Some(StoredRecord { position, received_at, count, payload, crc, damaged, foreign: None })
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn made(at: i64, count: u64, payload: Vec<u8>) -> Record {
-        Record { partition: 0, received_at: Timestamp(at), count, payload: payload.into() }
+        Record { partition: 0, received_at: Timestamp(at), count, key: None, payload: payload.into() }
     }
 
     fn same(stored: &StoredRecord, record: &Record) -> bool {

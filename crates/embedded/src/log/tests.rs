@@ -66,7 +66,7 @@ impl Machine {
 }
 
 fn record(at: i64, count: u64, payload: impl Into<Vec<u8>>) -> Record {
-    Record { partition: 0, received_at: Timestamp(at), count, payload: payload.into().into() }
+    Record { partition: 0, received_at: Timestamp(at), count, key: None, payload: payload.into().into() }
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {

@@ -44,8 +44,7 @@ impl<'a, 'c> Items<'a, 'c> {
     }
 
     fn span(&self, part: &'a [u8]) -> Range<usize> {
-        let start = part.as_ptr() as usize - self.body.as_ptr() as usize;
-        start..start + part.len()
+        super::span(self.body, part)
     }
 
     /// Reads one item: the text of any JSON value, or one that claims to be.
@@ -354,7 +353,7 @@ fn read_time(raw: &str) -> Result<Timestamp, Problem> {
 }
 
 /// The number that a raw value is (infinite beyond f64), or what it is instead.
-fn read_value(raw: &str) -> Result<f64, &'static str> {
+pub(crate) fn read_value(raw: &str) -> Result<f64, &'static str> {
     match raw.as_bytes().first() {
         Some(b't') => Ok(1.0),
         Some(b'f') => Ok(0.0),
@@ -366,7 +365,7 @@ fn read_value(raw: &str) -> Result<f64, &'static str> {
 }
 
 /// The text that a raw JSON string is; `None` where it is no string, or has an escape that stands for no character.
-fn string(raw: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));

@@ -155,7 +155,14 @@ impl Open {
         }
         put_times(&mut out, &self.batch.times);
         put_values(&mut out, &self.batch.values);
-        end(out, self.partition, received_at, count)
+        Record { key: self.device(dictionary), ..end(out, self.partition, received_at, count) }
+    }
+
+    /// The device of all of it, where there is but one.
+    fn device(&self, dictionary: &Dictionary) -> Option<String> {
+        let mut devices = self.keys.iter().map(|&series| Parts::of(dictionary.key(series)).device);
+        let first = devices.next()?;
+        devices.all(|device| device == first).then(|| first.to_owned())
     }
 
     fn put_units(&self, out: &mut Vec<u8>, dictionary: &Dictionary) {
@@ -251,5 +258,5 @@ fn begin(kind: u8, received_at: Timestamp, count: u64) -> Vec<u8> {
 fn end(mut out: Vec<u8>, partition: u32, received_at: Timestamp, count: u64) -> Record {
     put_crc(&mut out, 0);
     debug_assert!(out.len() <= MAX_RECORD_BYTES);
-    Record { partition, received_at, count, payload: Bytes::from(out) }
+    Record { partition, received_at, count, key: None, payload: Bytes::from(out) }
 }
