@@ -1,4 +1,4 @@
-//! `cargo xtask bench write | query | slow`: speed, size and freshness, end to end over HTTP, with fsync.
+//! `cargo xtask bench write | query | slow | scaled`: speed, size and freshness, end to end over HTTP, with fsync.
 //!
 //! Owns: which loads there are and what is printed. Does not know: the crates' insides; the server is the release binary with
 //! its defaults. Every figure of writing stands beside a baseline of the same run: one row a reading into SQLite.
@@ -10,6 +10,7 @@
 mod baseline;
 mod load;
 mod query;
+mod scaled;
 mod server;
 
 use anyhow::Context;
@@ -22,12 +23,13 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         let mut command = std::process::Command::new("cargo");
         return crate::run_with(command.args(["run", "--release", "--locked", "--quiet", "--package", "xtask", "--", "bench"]).args(args));
     }
-    let (what, options) = args.split_first().context("say what: bench write, bench query or bench slow")?;
+    let (what, options) = args.split_first().context("say what: bench write, query, slow or scaled")?;
     match what.as_str() {
         "write" => load::write(&Load::parse(options)?),
         "slow" => load::slow(options),
         "query" => query::run(options),
-        other => anyhow::bail!("there is no bench {other}; there are write, query and slow"),
+        "scaled" => scaled::run(options),
+        other => anyhow::bail!("there is no bench {other}; there are write, query, slow and scaled"),
     }
 }
 

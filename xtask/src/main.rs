@@ -1,4 +1,4 @@
-//! `cargo xtask check | test | bench`: the project's own tasks, so that nothing lives only in a CI script.
+//! `cargo xtask check | test | bench | servers`: the project's own tasks, so that nothing lives only in a CI script.
 //!
 //! Owns: which checks there are and in which order. Does not know: the crates' insides (it reads `cargo metadata`).
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
@@ -7,16 +7,18 @@ mod bench;
 mod check;
 mod metadata;
 mod rules;
+mod servers;
 mod test;
 mod tidy;
 
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask check | test | bench [options]
+const USAGE: &str = "usage: cargo xtask check | test | bench | servers [options]
 
-  check   format, lints, documentation, licences and bans, the rule of dependencies, tidiness of sources
-  test    check, then every test of the workspace; installs what the tests need (strace, on Debian)
-  bench   a first look at speed: line protocol over HTTP until queryable (docs/performance.md)";
+  check    format, lints, documentation, licences and bans, the rule of dependencies, tidiness of sources
+  test     check, then every test of the workspace; installs (on Debian) and starts what the tests need
+  bench    a first look at speed: line protocol over HTTP until queryable (docs/performance.md)
+  servers  install | start | status | env | stop: Kafka and PostgreSQL for tests, without containers";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Some("check") => check::run(),
         Some("test") => test::run(),
         Some("bench") => bench::run(&args[1..]),
+        Some("servers") => servers::run(&args[1..]),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

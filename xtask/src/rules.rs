@@ -11,6 +11,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("headwater-contract", &["headwater-core"]),
     ("headwater-web", &["headwater-core"]),
     ("headwater-embedded", &["headwater-core"]),
+    ("headwater-kafka", &["headwater-core"]),
+    ("headwater-postgres", &["headwater-core"]),
+    ("headwater-servers", &[]),
     ("headwater-ingest", &["headwater-core", "headwater-wire"]),
     ("headwater-rollup", &["headwater-core", "headwater-web"]),
     ("headwater-gateway", &["headwater-core", "headwater-wire", "headwater-web"]),
@@ -23,6 +26,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "headwater-wire",
             "headwater-web",
             "headwater-embedded",
+            "headwater-kafka",
+            "headwater-postgres",
             "headwater-ingest",
             "headwater-rollup",
             "headwater-gateway",
@@ -30,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "headwater-simulator",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["headwater-servers"]),
 ];
 
 const LICENCES: &[&str] = &[

@@ -1,6 +1,8 @@
 //! `cargo xtask test`: the checks, then every test, with the counts at the end.
 //!
-//! Installs what the tests need and the machine lacks (Debian: strace). A missing tool makes its test fail, never skip.
+//! Installs what the tests need and the machine lacks (Debian: strace), and starts Kafka and PostgreSQL unless they are there
+//! (`KAFKA_BROKERS`, `POSTGRES_URL`, `cargo xtask servers start`). A missing tool or server makes its test fail, never skip.
+//! Invariant: what was started here is gone at the end, whatever the end is.
 
 use crate::check;
 use anyhow::Context;
@@ -13,7 +15,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
     check::run()?;
     // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
     let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];
-    let (counts, green) = counted(Command::new("cargo").args(args))?;
+    let servers = headwater_servers::shared::lend().context("start Kafka and PostgreSQL for the tests")?;
+    for (name, value) in servers.addresses().variables() {
+        println!("{name}={value}{}", if servers.was_there() { " (left running)" } else { "" });
+    }
+    let (counts, green) = counted(Command::new("cargo").args(args).envs(servers.addresses().variables()))?;
+    drop(servers);
     println!("\n{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.ignored);
     anyhow::ensure!(green && counts.failed == 0, "tests failed");
     anyhow::ensure!(counts.passed > 0, "no test ran");

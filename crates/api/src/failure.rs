@@ -24,7 +24,9 @@ pub(crate) fn of_store(error: StoreError) -> Error {
             "the query took longer than the limit `query_deadline`: ask for less time, fewer series or a smaller page",
         )
         .member("limit", "query_deadline"),
-        StoreError::Fenced { .. } | StoreError::Unknown(_) | StoreError::Corrupt(_) | StoreError::Stopped(_) => Error::internal(error),
+        StoreError::Fenced { .. } | StoreError::Restored(_) | StoreError::Unknown(_) | StoreError::Corrupt(_) | StoreError::Stopped(_) => {
+            Error::internal(error)
+        }
     }
 }
 

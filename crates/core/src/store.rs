@@ -42,6 +42,10 @@ pub enum StoreError {
         /// What is stored.
         found: Option<u64>,
     },
+    /// Another server or another copy answers than the one that gave the ids of series, and it may have gone back to an earlier state; nothing was
+    /// changed. Forget all ids ([`Ingestion::forget_ids`]), re-read the positions and resume.
+    #[error("the store may have gone back to an earlier state: {0}")]
+    Restored(String),
     /// Whether the transaction took effect is not known. Re-read the positions: they tell.
     #[error("the outcome of a commit is not known: {0}")]
     Unknown(String),
@@ -153,6 +157,10 @@ pub trait Ingestion: Send + Sync {
     /// Inserts or finds series in one short transaction of its own, durable on return; the answers are in the order of the
     /// question. Limits are counted in the transaction.
     fn register(&self, series: Vec<NewSeries>, limits: SeriesLimits) -> BoxFuture<'_, Result<Vec<Registered>>>;
+
+    /// The caller has forgotten every id that it was told, and holds no batch with any. Only after this does a store that said
+    /// [`StoreError::Restored`] register and commit again. A store that cannot go back under a running process has nothing to do.
+    fn forget_ids(&self) {}
 
     /// Commits a batch. See the module for the rules. The batch is shared, so that it can be committed again where the
     /// outcome was not known.

@@ -56,7 +56,7 @@ pub(crate) struct Server {
     /// A configuration file in TOML [env: HEADWATER_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Listen where others can reach it, although there is no TLS
+    /// Listen where others can reach it, although there is no TLS (http.tls_cert and http.tls_key)
     #[arg(long)]
     pub(crate) insecure: bool,
 }
@@ -98,6 +98,22 @@ pub(crate) enum Token {
     /// Sign a token with the key in the data directory; it alone is printed on standard output.
     #[command(after_help = "Example: headwater token issue --scope 'read:stats read:readings' --devices 'plant-a/*' --ttl 30d")]
     Issue(Issue),
+    /// Make another key, which signs from now on; tokens of the one before stay good until they expire. Its id is printed.
+    RotateKey(RotateKey),
+}
+
+/// `headwater token rotate-key`.
+#[derive(Debug, Args)]
+pub(crate) struct RotateKey {
+    /// Make everything worthless that was signed before, as when the key has leaked
+    #[arg(long)]
+    pub(crate) revoke: bool,
+    /// Where the server keeps its key [default: headwater-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The server's configuration file [env: HEADWATER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// `headwater token issue`.
@@ -129,6 +145,9 @@ pub(crate) struct Remote {
     /// The server [env: HEADWATER_URL] [default: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// For https://: the certificate of an authority to trust beside the system's, in PEM [env: HEADWATER_CA_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
     /// A file that holds a token [env: HEADWATER_TOKEN, the token itself]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
@@ -392,6 +411,7 @@ mod tests {
             &["headwater", "seal", "--json"],
             &["headwater", "verify", "--data-dir", "d", "--from", "2026-01-05T00:00:00Z", "--to", "1767657600", "--json"],
             &["headwater", "up", "--demo"],
+            &["headwater", "token", "rotate-key", "--data-dir", "d", "--revoke"],
             &["headwater", "simulate"],
             &["headwater", "simulate", "--devices", "5", "--interval", "1s", "--faults", "duplicates=1%,late=2%", "--seed", "3"],
             &["headwater", "simulate", "--rate", "5000/s", "--duration", "60s", "--format", "line", "--batch", "500", "--journal", "j"],
@@ -431,7 +451,7 @@ mod tests {
                 "-o",
                 "csv",
             ],
-            &["headwater", "series", "--json"],
+            &["headwater", "series", "--json", "--url", "https://host", "--ca-cert", "ca.pem"],
         ] {
             Cli::try_parse_from(line).unwrap();
         }

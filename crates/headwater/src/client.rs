@@ -1,8 +1,10 @@
 //! Talking to a server: one blocking HTTP client for all commands.
 //!
-//! Owns: which server, the token (given, or signed for a few minutes with the key at hand), how refusals are put into words.
-//! Does not know: what is asked. Invariant: a token never travels to another host (no redirects are followed) and is never
-//! printed.
+//! Owns: which server, whom to trust, the token (given, or signed for a few minutes with the key at hand), how refusals are put
+//! into words. Does not know: what is asked. Invariants: a token never travels to another host (no redirects are followed, and
+//! over TLS certificates are verified) and is never printed.
+
+mod distrust;
 
 use crate::cli::Remote;
 use crate::config::{self, Flags, Settings};
@@ -11,12 +13,16 @@ use crate::failure::Failure;
 use crate::token::{self, Wanted};
 use crate::{keys, output};
 use anyhow::{Context, anyhow};
+use headwater_simulator::http::Target;
+use headwater_web::trust::Roots;
 use headwater_web::{Scope, Scopes, SigningKey};
 use serde::Deserialize;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+const HTTPS: &str = "https://";
 /// The life of a token that a command signs for itself; it signs another when little of that is left.
 const OWN_TTL: Duration = Duration::from_mins(5);
 const RENEW_AFTER: Duration = Duration::from_mins(4);
@@ -30,6 +36,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Client {
     agent: ureq::Agent,
     base: String,
+    /// Whom to trust, where the server speaks TLS.
+    roots: Option<Roots>,
     credentials: Credentials,
 }
 
@@ -60,7 +68,10 @@ impl Client {
     /// The server that flags and environment name, asked with a token that allows `scope`.
     pub(crate) fn new(remote: &Remote, environment: &Environment, scope: Scope) -> Result<Self, Failure> {
         let base = base(remote.url.as_deref().or(environment.url()).unwrap_or(DEFAULT_URL)).map_err(Failure::Usage)?;
+        let ca = remote.ca_cert.as_deref().or(environment.ca_cert().map(Path::new));
+        let roots = base.starts_with(HTTPS).then(|| Roots::load(ca)).transpose()?;
         let config = ureq::Agent::config_builder()
+            .tls_config(roots.as_ref().map(Roots::ureq).unwrap_or_default())
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -68,12 +79,16 @@ impl Client {
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: config.into(), base, credentials: credentials(remote, environment, scope)? })
+        Ok(Self { agent: config.into(), base, roots, credentials: credentials(remote, environment, scope)? })
     }
 
-    /// The server's address, without a slash at its end.
-    pub(crate) fn base(&self) -> &str {
-        &self.base
+    /// The server, for who sends to it in another way.
+    pub(crate) fn target(&self) -> Result<Target, Failure> {
+        match &self.roots {
+            Some(roots) => Target::secure(&self.base, roots.client()?),
+            None => Target::parse(&self.base),
+        }
+        .map_err(Failure::Usage)
     }
 
     /// What `Authorization` has to say now.
@@ -113,6 +128,10 @@ impl Client {
                 anyhow!("no server answers at {}: is `headwater up` running there? (--url or HEADWATER_URL says where to look)", self.base)
             }
             ureq::Error::HostNotFound => anyhow!("the host of {} cannot be found", self.base),
+            why if let Some(words) = distrust::in_words(&why) => anyhow!("{} {words}", self.base),
+            ureq::Error::Protocol(_) if self.roots.is_none() => {
+                anyhow!("what answers at {} speaks no HTTP; if it speaks TLS, its address begins with https://", self.base)
+            }
             why => anyhow::Error::from(why).context(format!("ask {}", self.base)),
         }
     }
@@ -170,10 +189,7 @@ fn given(text: &str, origin: &str) -> Result<Credentials, Failure> {
 /// The address without a slash at its end.
 fn base(url: &str) -> Result<String, String> {
     match url.split_once("://") {
-        Some(("http", rest)) if !rest.trim_end_matches('/').is_empty() => Ok(url.trim_end_matches('/').to_owned()),
-        Some(("https", _)) => {
-            Err(format!("`{url}`: https is not built into this version; use http:// on the machine itself or through a tunnel"))
-        }
+        Some(("http" | "https", rest)) if !rest.trim_end_matches('/').is_empty() => Ok(url.trim_end_matches('/').to_owned()),
         _ => Err(format!("`{url}` is no address such as {DEFAULT_URL}")),
     }
 }
@@ -249,11 +265,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_http_addresses_are_taken() {
+    fn only_addresses_of_http_are_taken() {
         assert_eq!(base("http://127.0.0.1:8080/"), Ok("http://127.0.0.1:8080".to_owned()));
         assert_eq!(base("http://host/prefix/"), Ok("http://host/prefix".to_owned()));
-        assert!(base("https://host").unwrap_err().contains("not built into this version"));
-        for url in ["", "host:80", "http://", "ftp://x"] {
+        assert_eq!(base("https://host:8443/"), Ok("https://host:8443".to_owned()));
+        for url in ["", "host:80", "http://", "https:///", "ftp://x"] {
             assert!(base(url).is_err(), "{url}");
         }
     }

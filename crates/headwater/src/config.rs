@@ -6,6 +6,8 @@
 //! Invariants: an unknown key is a problem, never ignored; all problems are reported at once, each with its path; what the
 //! wiring gets has been through [`Settings::checked`].
 
+mod auth;
+mod backends;
 mod sections;
 mod topology;
 mod tree;
@@ -13,11 +15,13 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use sections::{Auth, Logging, Role};
+pub(crate) use auth::Auth;
+pub(crate) use backends::{Log, Store};
+pub(crate) use sections::{Logging, Role};
 pub(crate) use tree::Flags;
 
 use crate::environment::Environment;
-use sections::{Log, Retention, Store, Top};
+use sections::{Retention, Top};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tree::{Keys, Tree};
@@ -29,6 +33,10 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// What runs in this process.
     pub(crate) roles: Vec<Role>,
+    /// `[log]`.
+    pub(crate) log: Log,
+    /// `[store]`.
+    pub(crate) store: Store,
     /// `[http]`.
     pub(crate) http: headwater_web::Config,
     /// `[gateway]`.
@@ -82,12 +90,14 @@ pub(crate) fn load(file: Option<&Path>, environment: &Environment, flags: Flags)
 
 fn read(tree: &mut Tree) -> Settings {
     let top: Top = tree.read("", Keys::Only(Top::KEYS));
-    let log: Log = tree.read("log", Keys::All);
-    let store: Store = tree.read("store", Keys::All);
+    let (log, problems_of_log) = Log::of(tree.read("log", Keys::All));
+    let (store, problems_of_store) = Store::of(tree.read("store", Keys::All));
     let retention: Retention = tree.read("retention", Keys::All);
     let settings = Settings {
         data_dir: top.data_dir.clone(),
         roles: top.roles(),
+        log,
+        store,
         http: tree.read("http", Keys::All),
         gateway: tree.read("gateway", Keys::All),
         ingest: tree.read("ingest", Keys::All),
@@ -97,8 +107,8 @@ fn read(tree: &mut Tree) -> Settings {
         logging: tree.read("logging", Keys::All),
     };
     tree.note("", top.validate());
-    tree.note("log", log.validate());
-    tree.note("store", store.validate());
+    tree.note("log", problems_of_log);
+    tree.note("store", problems_of_store);
     tree.note("retention", retention.validate());
     tree.note("http", settings.http.validate());
     tree.note("gateway", settings.gateway.validate());

@@ -67,7 +67,7 @@ pub(crate) async fn run(settings: Checked, keys: Arc<Keys>, address: SocketAddr,
 
 /// Signs tokens with the server's key.
 fn bearer(settings: Checked, keys: Arc<Keys>) -> anyhow::Result<Bearer> {
-    if keys.signing.is_none() {
+    if !keys.ring.signs() {
         bail!("--demo needs the private part of {}, to sign the tokens of its sensors", settings.key_file().display());
     }
     let current: Mutex<Option<(String, Instant)>> = Mutex::default();
@@ -79,9 +79,9 @@ fn bearer(settings: Checked, keys: Arc<Keys>) -> anyhow::Result<Bearer> {
         {
             return Ok(bearer.clone());
         }
-        let key = keys.signing.as_ref().context("there is no key")?;
         let wanted = Wanted { subject: "demo", scopes: Scopes::from(Scope::WriteReadings), devices: None, ttl };
-        let bearer = format!("Bearer {}", token::sign(key, &settings, wanted)?);
+        let signed = keys.ring.with_signing(|key| token::sign(key, &settings, wanted)).context("there is no key")?;
+        let bearer = format!("Bearer {}", signed?);
         *current = Some((bearer.clone(), Instant::now()));
         Ok(bearer)
     }))

@@ -27,6 +27,11 @@ impl Environment {
         self.set("HEADWATER_TOKEN")
     }
 
+    /// The certificate of an authority that client commands trust beside the system's.
+    pub(crate) fn ca_cert(&self) -> Option<&str> {
+        self.set("HEADWATER_CA_CERT")
+    }
+
     /// The configuration file.
     pub(crate) fn config(&self) -> Option<&str> {
         self.set("HEADWATER_CONFIG")

@@ -1,45 +1,65 @@
 //! The key of the built-in issuer: where it is, and who may make it.
 //!
-//! Owns: the choice between the key of the data directory and a shared one. Does not know: what a key looks like.
+//! Owns: the choice between the key of the data directory and a shared one, and who is made of it. Does not know: what a key looks
+//! like, how it is rotated.
 //! Invariant: only a server makes a key, and only in its own data directory; a key that was named must exist.
 
 use crate::config::Settings;
 use anyhow::{Context, bail};
-use headwater_web::{SigningKey, VerifyingKey};
+use headwater_core::clock::Clock;
+use headwater_web::{Face, Provider, Ring, SigningKey, Verifier, issuer};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a server has.
 pub(crate) struct Keys {
-    /// For signing, where the private part is at hand.
-    pub(crate) signing: Option<SigningKey>,
-    /// For verifying.
-    pub(crate) verifying: VerifyingKey,
+    /// The key that signs, where the private part is at hand, and all that verify. It follows its files.
+    pub(crate) ring: Arc<Ring>,
     /// Whether it was made just now: the very first start.
     pub(crate) made: bool,
 }
 
 /// The key of a server, made on the first start.
 pub(crate) fn of_server(settings: &Settings) -> anyhow::Result<Keys> {
-    match settings.auth.key_file() {
-        Some(shared) => of_file(shared),
-        None => {
-            let path = settings.key_file();
-            let made = !path.try_exists().with_context(|| format!("look for the token key {}", path.display()))?;
-            let signing = SigningKey::open_or_create(&path).with_context(|| format!("open the token key {}", path.display()))?;
-            Ok(Keys { verifying: signing.verifying_key(), signing: Some(signing), made })
-        }
+    if let Some(shared) = settings.auth.key_file() {
+        let ring = Ring::open(shared).with_context(|| format!("open the token key {} (auth.key_file)", shared.display()))?;
+        return Ok(Keys { ring, made: false });
+    }
+    let path = settings.key_file();
+    make_directory(&settings.data_dir)?;
+    let named = || format!("open the token key {}", path.display());
+    let made = !path.try_exists().with_context(|| format!("look for the token key {}", path.display()))?;
+    SigningKey::open_or_create(&path).with_context(named)?;
+    Ok(Keys { ring: Ring::open(&path).with_context(named)?, made })
+}
+
+impl Keys {
+    /// Who tells good tokens from others: ours, and those of the providers in the configuration.
+    pub(crate) fn verifier(&self, settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Verifier> {
+        let auth = &settings.auth;
+        let own = Verifier::of_ring(&self.ring, &auth.issuer, &auth.audience, clock);
+        auth.providers().try_fold(own, |verifier, provider| Ok(verifier.with(Provider::open(provider)?)))
+    }
+
+    /// The built-in issuer over HTTP.
+    pub(crate) fn face(&self, settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Face> {
+        let auth = &settings.auth;
+        issuer::face(issuer::Deps {
+            ring: Arc::clone(&self.ring),
+            clock,
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+            clients: auth.clients.clone(),
+        })
     }
 }
 
-/// A shared key; a public one only verifies.
-fn of_file(path: &Path) -> anyhow::Result<Keys> {
-    let named = || format!("open the token key {} (auth.key_file)", path.display());
-    let text = std::fs::read_to_string(path).with_context(named)?;
-    if text.contains("PRIVATE KEY") {
-        let signing = SigningKey::open(path).with_context(named)?;
-        return Ok(Keys { verifying: signing.verifying_key(), signing: Some(signing), made: false });
-    }
-    Ok(Keys { verifying: VerifyingKey::open(path).with_context(named)?, signing: None, made: false })
+/// Where nothing is embedded, nobody has made the data directory yet.
+fn make_directory(dir: &Path) -> anyhow::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir).with_context(|| format!("make the data directory {}", dir.display()))
 }
 
 /// The key for signing beside a server; never made here.

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(&args, &environment),
         Command::Run(args) => run::run(&args, &environment),
         Command::Token(cli::Token::Issue(args)) => token::issue(&args, &environment),
+        Command::Token(cli::Token::RotateKey(args)) => token::rotate_key(&args, &environment),
         Command::Import(args) => import::run(&args, &environment),
         Command::Stats(args) => query::stats(&args, &environment),
         Command::Readings(args) => query::readings(&args, &environment),

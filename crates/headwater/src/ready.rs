@@ -20,11 +20,19 @@ const BETWEEN: Duration = Duration::from_millis(20);
 const FIRST_TTL: Duration = Duration::from_hours(24);
 
 /// Waits until the probes pass, then tells.
-pub(crate) async fn announce(settings: &Checked, keys: &Keys, address: SocketAddr, durability: &str, probes: Vec<Probe>) {
+pub(crate) async fn announce(settings: &Checked, keys: &Keys, address: SocketAddr, durability: Option<&str>, probes: Vec<Probe>) {
     let waiting_for = pass(&probes).await;
     let data_dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
-    let facts =
-        Facts { address, data_dir: &data_dir, roles: settings.roles.iter().map(|role| role.as_str()).collect(), durability, waiting_for };
+    let facts = Facts {
+        scheme: if settings.http.has_tls() { "https" } else { "http" },
+        address,
+        data_dir: &data_dir,
+        roles: settings.roles.iter().map(|role| role.as_str()).collect(),
+        log: settings.log.to_string(),
+        store: settings.store.to_string(),
+        durability,
+        waiting_for,
+    };
     output::message(&block(&facts, &access(settings, keys)));
 }
 
@@ -46,10 +54,14 @@ async fn pass(probes: &[Probe]) -> Option<String> {
 }
 
 struct Facts<'a> {
+    scheme: &'static str,
     address: SocketAddr,
     data_dir: &'a Path,
     roles: Vec<&'static str>,
-    durability: &'a str,
+    log: String,
+    store: String,
+    /// Where the log is used here.
+    durability: Option<&'a str>,
     waiting_for: Option<String>,
 }
 
@@ -64,14 +76,17 @@ enum Access {
 }
 
 fn access(settings: &Checked, keys: &Keys) -> Access {
-    let Some(signing) = &keys.signing else { return Access::Elsewhere(settings.key_file()) };
+    if !keys.ring.signs() {
+        return Access::Elsewhere(settings.key_file());
+    }
     let command = || Access::Command(settings.data_dir.clone());
     if !keys.made || !output::messages_on_terminal() {
         return command();
     }
     let wanted =
         Wanted { subject: "first-start", scopes: Scopes::from(Scope::Admin), devices: None, ttl: FIRST_TTL.min(settings.auth.max_ttl) };
-    token::sign(signing, settings, wanted).map_or_else(|_| command(), Access::Token)
+    let signed = keys.ring.with_signing(|key| token::sign(key, settings, wanted));
+    signed.and_then(Result::ok).map_or_else(command, Access::Token)
 }
 
 fn block(facts: &Facts<'_>, access: &Access) -> String {
@@ -81,10 +96,12 @@ fn block(facts: &Facts<'_>, access: &Access) -> String {
         Some(why) => format!("is running, but not ready yet ({why})"),
     };
     let durability = match facts.durability {
-        "fsync" => "fsync: what is acknowledged is on disk".to_owned(),
-        other => other.to_owned(),
+        Some("fsync") => "fsync: what is acknowledged is on disk",
+        Some("acks=all") => "acks=all: what is acknowledged is on all replicas that are in sync",
+        Some(other) => other,
+        None => "of the gateways: nothing is acknowledged here",
     };
-    let url = format!("http://{}", reachable(facts.address));
+    let url = format!("{}://{}", facts.scheme, reachable(facts.address));
     let way_in = match access {
         Access::Token(token) => {
             let ttl = duration::print(FIRST_TTL);
@@ -97,11 +114,14 @@ fn block(facts: &Facts<'_>, access: &Access) -> String {
         Access::Elsewhere(key) => format!("  tokens          are issued where the private part of {} is", key.display()),
     };
     format!(
-        "\n{} {state}\n  address         http://{}\n  data directory  {}\n  embedded        log and store (SQLite), roles {}\n  durability      {durability}\n{way_in}\n",
+        "\n{} {state}\n  address         {}://{}\n  data directory  {}\n  roles           {}\n  log             {}\n  store           {}\n  durability      {durability}\n{way_in}\n",
         version.trim_end(),
+        facts.scheme,
         facts.address,
         facts.data_dir.display(),
         facts.roles.join(", "),
+        facts.log,
+        facts.store,
     )
 }
 
@@ -127,11 +147,18 @@ mod tests {
     use super::*;
 
     fn told(access: &Access, waiting_for: Option<String>) -> String {
+        told_over("http", access, waiting_for)
+    }
+
+    fn told_over(scheme: &'static str, access: &Access, waiting_for: Option<String>) -> String {
         let facts = Facts {
+            scheme,
             address: "0.0.0.0:8080".parse().unwrap(),
             data_dir: Path::new("/data"),
             roles: vec!["gateway", "ingest", "rollup", "api"],
-            durability: "fsync",
+            log: "embedded".to_owned(),
+            store: "embedded (SQLite)".to_owned(),
+            durability: Some("fsync"),
             waiting_for,
         };
         block(&facts, access)
@@ -140,7 +167,9 @@ mod tests {
     #[test]
     fn the_block_tells_address_directory_what_is_embedded_and_durability() {
         let text = told(&Access::Command("my data".into()), None);
-        for part in ["headwater 0.1.0 is ready", "http://0.0.0.0:8080", "/data", "log and store", "gateway, ingest, rollup, api", "fsync"] {
+        for part in
+            ["headwater 0.1.0 is ready", "http://0.0.0.0:8080", "/data", "embedded (SQLite)", "gateway, ingest, rollup, api", "fsync"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(text.contains("headwater token issue --scope admin --data-dir 'my data'\n"), "{text}");
@@ -150,6 +179,13 @@ mod tests {
     fn the_curl_line_of_the_first_start_reaches_the_server() {
         let text = told(&Access::Token("abc".to_owned()), None);
         assert!(text.contains("\n    curl -H 'Authorization: Bearer abc' http://127.0.0.1:8080/v1/status\n"), "{text}");
+    }
+
+    #[test]
+    fn over_tls_the_addresses_say_so() {
+        let text = told_over("https", &Access::Token("abc".to_owned()), None);
+        assert!(text.contains("https://0.0.0.0:8080") && text.contains(" https://127.0.0.1:8080/v1/status\n"), "{text}");
+        assert!(!text.contains("http://"), "{text}");
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub(crate) fn run(args: &Run, environment: &Environment) -> Outcome {
 /// Runs a server until it is told to stop; with `demo` also a fleet that sends to it.
 pub(crate) fn serve(server: &Server, flags: Flags, demo: bool, environment: &Environment) -> Outcome {
     let settings = config::load(server.config.as_deref(), environment, flags)?.checked(server.insecure)?;
+    if demo && settings.http.has_tls() {
+        return Err(Failure::Usage(
+            "--demo sends to its own server over plain HTTP; leave out http.tls_cert, or run `headwater simulate` with --url https://… \
+             beside `headwater up`"
+                .to_owned(),
+        ));
+    }
     logging::start(&settings.logging, environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let outcome = runtime.block_on(async {

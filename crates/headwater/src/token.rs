@@ -1,15 +1,16 @@
-//! `headwater token issue`: a token of the built-in issuer.
+//! `headwater token`: a token of the built-in issuer, and another key for it.
 //!
-//! Owns: what may be asked for. Does not know: how a token is made (the crate `web` does).
-//! Invariant: it only reads, and works beside a running server; without a key it makes none.
+//! Owns: what may be asked for. Does not know: how a token or a key is made (the crate `web` does).
+//! Invariant: both work beside a running server, which needs no restart; without a key they make none.
 
-use crate::cli::Issue;
+use crate::cli::{Issue, RotateKey};
 use crate::config::{self, Flags, Settings};
 use crate::environment::Environment;
 use crate::failure::{Failure, Outcome};
 use crate::{keys, output};
+use anyhow::Context;
 use headwater_core::clock::{Clock, SystemClock};
-use headwater_web::{Grant, Scopes, SigningKey, duration};
+use headwater_web::{Grant, Ring, Scopes, SigningKey, duration};
 use std::io::Write;
 use std::time::Duration;
 
@@ -26,6 +27,27 @@ pub(crate) fn issue(args: &Issue, environment: &Environment) -> Outcome {
     let token = sign(&key, &settings, Wanted { subject: &args.subject, scopes, devices, ttl: args.ttl })?;
     let mut out = output::data();
     writeln!(out, "{token}")?;
+    Ok(out.flush()?)
+}
+
+/// Makes another key; its id alone goes to standard output.
+pub(crate) fn rotate_key(args: &RotateKey, environment: &Environment) -> Outcome {
+    let flags = Flags::default().with("data_dir", "--data-dir", args.data_dir.as_ref().map(|dir| dir.to_string_lossy()));
+    let settings = config::load(args.config.as_deref(), environment, flags)?;
+    // That there is one, and that it signs, is told in the words of `issue`.
+    keys::signing(&settings)?;
+    let (path, now, most) = (settings.key_file(), SystemClock.now(), settings.auth.max_ttl);
+    let until = now.plus(i64::try_from(most.as_micros()).unwrap_or(i64::MAX));
+    let rotated =
+        Ring::rotate(&path, now, (!args.revoke).then_some(until)).with_context(|| format!("rotate the key {}", path.display()))?;
+    let before = if args.revoke {
+        "and no token that was signed before is good any more".to_owned()
+    } else {
+        format!("and tokens of {} stay good until they expire, {until} at the latest", rotated.before)
+    };
+    output::message(&format!("{} signs tokens from now on, {before}; running servers notice within seconds", rotated.now));
+    let mut out = output::data();
+    writeln!(out, "{}", rotated.now)?;
     Ok(out.flush()?)
 }
 

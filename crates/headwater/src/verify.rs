@@ -24,8 +24,8 @@ pub(crate) fn run(args: &Verify, environment: &Environment) -> Outcome {
     let range = range(args.from.as_deref(), args.to.as_deref()).map_err(Failure::Usage)?;
     let flags = Flags::default().with("data_dir", "--data-dir", args.data_dir.as_ref().map(|dir| dir.to_string_lossy()));
     let settings = config::load(args.config.as_deref(), environment, flags)?;
-    let store = wiring::open_for_reading(&settings)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().context("start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let store = runtime.block_on(wiring::open_for_reading(&settings))?;
     let mut report = Report::new(range, args.json);
     let walked = runtime.block_on(walk::run(&*store, range, Slices::default(), &mut report)).context("read the store");
     // What was found until then is told, too. That nobody reads it is no reason to call the store clean.

@@ -7,7 +7,7 @@
 //! log → rollup stops sealing → the listener finishes its answers and closes → the store closes. Each step has an end, and whatever is cut short is
 //! only work that the next start does again.
 
-use crate::config::{Checked, Role, Settings};
+use crate::config::{self, Checked, Role, Settings};
 use crate::keys::Keys;
 use crate::lifecycle::{Stop, Tasks};
 use anyhow::Context;
@@ -20,8 +20,9 @@ use headwater_core::time::{SECOND, Timestamp};
 use headwater_embedded::Embedded;
 use headwater_gateway::{self as gateway, Gateway};
 use headwater_ingest as ingest;
+use headwater_kafka::KafkaLog;
 use headwater_rollup as rollup;
-use headwater_web::{Budget, Face, Probe, Verifier};
+use headwater_web::{Budget, Face, Probe};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -42,43 +43,99 @@ const DRAIN_INGEST: Duration = Duration::from_secs(12);
 const DRAIN_ROLLUP: Duration = Duration::from_secs(1);
 const DRAIN_LISTENER: Duration = Duration::from_secs(4);
 const CUT_LISTENER: Duration = Duration::from_secs(1);
+/// Usually a moment; a cluster that does not answer is not waited for.
+const LEAVE_KAFKA: Duration = Duration::from_millis(500);
 
 const INGEST: &str = "ingest";
 const ROLLUP: &str = "rollup";
 const LISTENER: &str = "the listener";
+const KEYS: &str = "the keeper of keys";
 
-/// The log and the store, opened.
+/// The log and the store, opened as far as the roles of this process need them.
 pub(crate) struct Backends {
-    embedded: Embedded,
-    log: Arc<dyn EventLog>,
+    /// What of them is in the data directory.
+    embedded: Option<Embedded>,
+    /// The log, where it is Kafka's.
+    kafka: Option<Arc<KafkaLog>>,
+    log: Option<Arc<dyn EventLog>>,
+    store: Option<StoreSeams>,
+}
+
+/// One store, as each of its users sees it.
+struct StoreSeams {
     ingestion: Arc<dyn Ingestion>,
     sealing: Arc<dyn Sealing>,
     queries: Arc<dyn Queries>,
 }
 
-/// Opens what the configuration names; takes the data directory's lock.
+impl StoreSeams {
+    fn of<S: Ingestion + Sealing + Queries + 'static>(store: &Arc<S>) -> Self {
+        Self { ingestion: Arc::clone(store) as _, sealing: Arc::clone(store) as _, queries: Arc::clone(store) as _ }
+    }
+}
+
+/// Opens what the configuration names and the roles need; takes the data directory's lock where something of it is there.
 pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
+    let roles = &settings.roles;
+    let (needs_log, needs_store) = (roles.iter().any(|role| role.needs_log()), roles.iter().any(|role| role.needs_store()));
+    let mut backends = Backends { embedded: None, kafka: None, log: None, store: None };
+    if needs_log && matches!(settings.log, config::Log::Embedded) || needs_store && matches!(settings.store, config::Store::Sqlite) {
+        let embedded = open_embedded(settings).await?;
+        (backends.log, backends.store) = (Some(Arc::clone(&embedded.log)), Some(StoreSeams::of(&embedded.store)));
+        backends.embedded = Some(embedded);
+    }
+    if let config::Store::Postgres(config) = &settings.store
+        && needs_store
+    {
+        backends.store = Some(StoreSeams::of(&headwater_postgres::open(*config.clone(), clock()).await?));
+    }
+    if let config::Log::Kafka(config) = &settings.log
+        && needs_log
+    {
+        let kafka = headwater_kafka::open(*config.clone(), clock()).await?;
+        backends.log = Some(Arc::clone(&kafka) as _);
+        backends.kafka = Some(kafka);
+    }
+    Ok(backends)
+}
+
+async fn open_embedded(settings: &Checked) -> anyhow::Result<Embedded> {
     let (dir, limits) = (settings.data_dir.clone(), headwater_embedded::Config::default());
     let opening = tokio::task::spawn_blocking(move || headwater_embedded::open(&dir, limits, clock()));
-    let embedded = opening.await.context("open the data directory")??;
-    let (log, store) = (embedded.log.clone(), embedded.store.clone());
-    Ok(Backends { embedded, log, ingestion: store.clone(), sealing: store.clone(), queries: store })
+    Ok(opening.await.context("open the data directory")??)
 }
 
 /// Opens the store that the configuration names for nothing but questions, beside a server or without one.
-pub(crate) fn open_for_reading(settings: &Settings) -> anyhow::Result<Arc<dyn Queries>> {
-    Ok(headwater_embedded::open_for_reading(&settings.data_dir)?)
+pub(crate) async fn open_for_reading(settings: &Settings) -> anyhow::Result<Arc<dyn Queries>> {
+    match &settings.store {
+        config::Store::Sqlite => Ok(headwater_embedded::open_for_reading(&settings.data_dir)?),
+        config::Store::Postgres(config) => Ok(headwater_postgres::open_for_reading(*config.clone()).await? as Arc<dyn Queries>),
+    }
 }
 
 impl Backends {
-    /// What an acknowledgement means.
-    pub(crate) fn durability(&self) -> &'static str {
-        self.log.durability()
+    /// What an acknowledgement means, where the log is used here.
+    pub(crate) fn durability(&self) -> Option<&'static str> {
+        self.log.as_ref().map(|log| log.durability())
     }
 
-    /// Ends the writers; everything committed is on disk already.
+    fn log(&self) -> anyhow::Result<Arc<dyn EventLog>> {
+        self.log.clone().context("no role here was said to need the log (Role::needs_log)")
+    }
+
+    fn store(&self) -> anyhow::Result<&StoreSeams> {
+        self.store.as_ref().context("no role here was said to need the store (Role::needs_store)")
+    }
+
+    /// Ends the writers; everything committed is on disk already. Leaves the groups of readers, so that others take over at once.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
-        tokio::task::spawn_blocking(move || self.embedded.close()).await.context("close the data directory")
+        if let Some(kafka) = &self.kafka
+            && timeout(LEAVE_KAFKA, kafka.close()).await.is_err()
+        {
+            warn!("still in a group of readers after {} ms; its partitions lie still until the session times out", LEAVE_KAFKA.as_millis());
+        }
+        let Some(embedded) = self.embedded else { return Ok(()) };
+        tokio::task::spawn_blocking(move || embedded.close()).await.context("close the data directory")
     }
 }
 
@@ -111,33 +168,35 @@ impl Process {
             probes: Vec::new(),
         };
         if settings.runs(Role::Ingest) {
-            process.start_ingest(settings, backends);
+            process.start_ingest(settings, backends)?;
         }
         let faces = process.faces(settings, backends)?;
         process.probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
-        process.start_listener(settings, keys, faces, listener);
+        process.start_listener(settings, keys, faces, listener)?;
         Ok(process)
     }
 
-    fn start_ingest(&mut self, settings: &Checked, backends: &Backends) {
-        let deps = ingest::Deps { log: Arc::clone(&backends.log), store: Arc::clone(&backends.ingestion), health: self.health.clone() };
+    fn start_ingest(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<()> {
+        let store = Arc::clone(&backends.store()?.ingestion);
+        let deps = ingest::Deps { log: backends.log()?, store, health: self.health.clone() };
         self.tasks.start(INGEST, ingest::run(settings.ingest.clone(), deps, self.ingest_stop.clone()));
+        Ok(())
     }
 
     /// Starts the role; its face takes turns with it.
-    fn start_rollup(&mut self, settings: &Checked, backends: &Backends) -> Face {
-        let (store, turn) = (Arc::clone(&backends.sealing), rollup::Turn::default());
+    fn start_rollup(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Face> {
+        let (store, turn) = (Arc::clone(&backends.store()?.sealing), rollup::Turn::default());
         let deps = rollup::Deps { store, clock: clock(), health: self.health.clone(), turn };
         let (config, stop) = (&settings.rollup, &self.rollup_stop);
         self.tasks.start(ROLLUP, rollup::run(config.clone(), deps.clone(), stop.clone()));
-        rollup::face(config, deps, stop.clone())
+        Ok(rollup::face(config, deps, stop.clone()))
     }
 
     fn faces(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Vec<Face>> {
         let mut faces = Vec::new();
         if settings.runs(Role::Gateway) {
             let deps = gateway::Deps {
-                log: Arc::clone(&backends.log),
+                log: backends.log()?,
                 clock: clock(),
                 decode_budget: Budget::new(DECODE_BUDGET_BYTES, "decode"),
                 clock_floor: built_at()?,
@@ -150,8 +209,8 @@ impl Process {
         }
         if settings.runs(Role::Api) {
             let deps = api::Deps {
-                store: Arc::clone(&backends.queries),
-                log: Arc::clone(&backends.log),
+                store: Arc::clone(&backends.store()?.queries),
+                log: backends.log()?,
                 clock: clock(),
                 answer_budget: Budget::new(ANSWER_BUDGET_BYTES, "answers"),
                 health: self.health.clone(),
@@ -161,17 +220,23 @@ impl Process {
             faces.push(api::face(settings.api.clone(), deps));
         }
         if settings.runs(Role::Rollup) {
-            faces.push(self.start_rollup(settings, backends));
+            faces.push(self.start_rollup(settings, backends)?);
         }
         Ok(faces)
     }
 
-    fn start_listener(&mut self, settings: &Checked, keys: &Keys, faces: Vec<Face>, listener: TcpListener) {
-        let auth = &settings.auth;
-        let verifier = Verifier::new(vec![keys.verifying.clone()], &auth.issuer, &auth.audience, clock());
-        let app = headwater_web::app(faces, Arc::new(verifier), self.health.clone(), &settings.http);
+    fn start_listener(&mut self, settings: &Checked, keys: &Keys, mut faces: Vec<Face>, listener: TcpListener) -> anyhow::Result<()> {
+        faces.push(keys.face(settings, clock())?);
+        let verifier = Arc::new(keys.verifier(settings, clock())?);
+        let app = headwater_web::app(faces, Arc::clone(&verifier), self.health.clone(), &settings.http);
         let (soft, hard) = (self.listener_soft.clone(), self.listener_hard.clone());
+        let keeping = verifier.keep_fresh(soft.clone());
+        self.tasks.start(KEYS, async {
+            keeping.await;
+            Ok(())
+        });
         self.tasks.start(LISTENER, headwater_web::serve(listener, app, settings.http.clone(), soft, hard));
+        Ok(())
     }
 
     /// What must work for the server to be ready.

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 pub(crate) enum Outcome {
     /// It is in the store. The number of open readings is known unless the commit's own answer was lost.
     Applied(Option<Committed>),
-    /// Another writer moved a position: nothing of it is in the store.
+    /// Another writer moved a position, or the store went back to an earlier state: nothing of it is in the store.
     Fenced,
 }
 
@@ -57,6 +57,10 @@ async fn until_known(deps: &Deps, batch: &Arc<Batch>) -> anyhow::Result<Outcome>
             Err(error) => error,
         };
         match error {
+            StoreError::Restored(_) => {
+                warn!("dropped a batch: {error}");
+                return Ok(Outcome::Fenced);
+            }
             StoreError::Fenced { partition, .. } => {
                 warn!(partition, "dropped a batch: {error}");
                 return Ok(Outcome::Fenced);
@@ -87,6 +91,7 @@ async fn resolve(deps: &Deps, batch: &Batch) -> anyhow::Result<Option<Outcome>> 
     if batch.moves.iter().all(|m| next_of(&m.to) == m.expected) {
         return Ok(None);
     }
+    warn!("dropped a batch: its outcome was not known, and the positions are neither where it began nor where it ended");
     Ok(Some(Outcome::Fenced))
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Consumer {
     backlog: VecDeque<(u32, u64, StoredRecord)>,
     pending: Pending,
     committing: Option<Committing>,
+    /// The store may have gone back to an earlier state: ids that are remembered may be another's by now.
+    restored: bool,
     over_limit: bool,
 }
 
@@ -69,6 +71,7 @@ impl Consumer {
             backlog: VecDeque::new(),
             pending: Pending::default(),
             committing: None,
+            restored: false,
             over_limit: false,
         }
     }
@@ -112,7 +115,11 @@ impl Consumer {
             Event::Stop => {}
             Event::Committed(outcome) => {
                 self.committing = None;
-                self.settle(outcome?, subscription).await?;
+                let outcome = outcome?;
+                self.note(&outcome);
+                if matches!(outcome, Outcome::Fenced) {
+                    self.start_again(subscription).await?;
+                }
                 self.fill().await?;
             }
             Event::Close => {
@@ -123,6 +130,9 @@ impl Consumer {
             Event::Delivered(Ok(Delivery::Revoked(partitions))) => self.give_up(&partitions, subscription).await?,
             Event::Delivered(Ok(Delivery::Records { partition, next, records, .. })) => self.take(partition, next, records).await?,
             Event::Delivered(Err(error)) => self.wait_for_log(error).await?,
+        }
+        if self.restored {
+            self.start_again(subscription).await?;
         }
         Ok(())
     }
@@ -176,11 +186,7 @@ impl Consumer {
 
     /// Ends the running commit, drops what was decoded, and says that the partitions are free.
     async fn give_up(&mut self, partitions: &[u32], subscription: &mut dyn Subscription) -> anyhow::Result<()> {
-        if self.committing.is_some() {
-            let outcome = joined(&mut self.committing).await?;
-            self.committing = None;
-            self.note(&outcome);
-        }
+        self.end_commit().await?;
         let others: Vec<u32> = self.owned.keys().copied().filter(|p| !partitions.contains(p)).collect();
         self.drop_in_hand();
         self.owned.clear();
@@ -215,7 +221,11 @@ impl Consumer {
         while !self.backlog.is_empty() && !self.pending.is_full(self.config.batch_readings) {
             let mut records = self.decode_some().await?;
             let unknown = decode::look_up(&mut records, &self.registry);
-            let registered = self.register(unknown).await?;
+            let Some(registered) = self.register(unknown).await? else {
+                // What was taken from the backlog comes again with the rest.
+                self.restored = true;
+                return Ok(());
+            };
             let owned = &self.owned;
             let expected = |partition| owned.get(&partition).copied().flatten();
             decode::absorb(&mut self.pending, &self.log_id, expected, records, &registered);
@@ -240,9 +250,10 @@ impl Consumer {
         tokio::task::spawn_blocking(decode).await.context("decode records")
     }
 
-    async fn register(&mut self, unknown: Vec<headwater_core::store::NewSeries>) -> anyhow::Result<HashMap<SeriesKey, Known>> {
+    /// The ids of series; `None` where those that are remembered do not count any more.
+    async fn register(&mut self, unknown: Vec<headwater_core::store::NewSeries>) -> anyhow::Result<Option<HashMap<SeriesKey, Known>>> {
         if unknown.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Some(HashMap::new()));
         }
         let mut pause = Pause::new();
         loop {
@@ -250,7 +261,11 @@ impl Consumer {
             match self.registry.register(self.deps.store.as_ref(), unknown.clone(), self.config.limits()).await {
                 Ok(answers) => {
                     self.deps.health.working(COMMIT);
-                    return Ok(keys.zip(answers).collect());
+                    return Ok(Some(keys.zip(answers).collect()));
+                }
+                Err(error @ StoreError::Restored(_)) => {
+                    warn!("dropped what was read: {error}");
+                    return Ok(None);
                 }
                 // Whether it took effect does not matter: registering is insert-or-find.
                 Err(error) if error.is_transient() || matches!(error, StoreError::Unknown(_)) => {
@@ -277,14 +292,29 @@ impl Consumer {
         }
     }
 
-    /// After a commit. When it was fenced, every batch in hand is dropped, the positions are read again and everything is
-    /// delivered from there.
-    async fn settle(&mut self, outcome: Outcome, subscription: &mut dyn Subscription) -> anyhow::Result<()> {
-        self.note(&outcome);
-        if matches!(outcome, Outcome::Fenced) {
-            self.drop_in_hand();
-            let partitions = self.owned.keys().copied().collect();
-            self.begin(partitions, subscription).await?;
+    /// After a position was not where it should be: the store knows better, and may have gone back to an earlier state, where an id that is
+    /// remembered is nobody's or another's. Every batch in hand is dropped and every id forgotten; the positions are read again, and everything
+    /// is delivered from there.
+    async fn start_again(&mut self, subscription: &mut dyn Subscription) -> anyhow::Result<()> {
+        self.end_commit().await?;
+        self.drop_in_hand();
+        self.registry = Registry::default();
+        self.deps.store.forget_ids();
+        self.restored = false;
+        let partitions: Vec<u32> = self.owned.keys().copied().collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        self.begin(partitions, subscription).await
+    }
+
+    /// Waits until no commit is running.
+    async fn end_commit(&mut self) -> anyhow::Result<()> {
+        if self.committing.is_some() {
+            let outcome = joined(&mut self.committing).await?;
+            self.committing = None;
+            self.note(&outcome);
+            self.restored |= matches!(outcome, Outcome::Fenced);
         }
         Ok(())
     }

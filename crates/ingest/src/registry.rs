@@ -2,7 +2,8 @@
 //!
 //! Owns: [`Registry`]. Does not know: records, batches.
 //! Invariant: an id is in the cache only after the transaction that registered it has committed, and series are never deleted
-//! under a running ingest; so a cached id is always right.
+//! under a running ingest; so a cached id is right until the store says that it may have gone back to an earlier state. Then the
+//! whole cache goes (`consume`).
 
 use headwater_core::series::{SeriesId, SeriesKey};
 use headwater_core::store::{Ingestion, NewSeries, Registered, SeriesLimits, StoreError};

@@ -163,6 +163,27 @@ async fn a_commit_that_says_fenced_is_read_again_from_the_stored_position() {
 }
 
 #[tokio::test]
+async fn a_store_that_may_have_gone_back_is_told_every_series_again() {
+    for call in [StoreCall::Commit, StoreCall::Register] {
+        let stage = Stage::start(quick());
+        stage.send(&[reading("a", "t").value(1.0)]).await;
+        stage.settled().await;
+        let registered = stage.store.faults.calls(StoreCall::Register);
+        stage.store.faults.fail(call, 1, StoreError::Restored("another server answers".into()));
+        stage.send(&[reading("a", "t").at(at(1)).value(2.0), reading("b", "t").value(3.0)]).await;
+        stage.settled().await;
+        // A series that was registered long ago, and no new one with it.
+        stage.send(&[reading("a", "t").at(at(2)).value(4.0)]).await;
+        let totals = stage.settled().await;
+        adds_up(&totals);
+        assert_eq!(totals.received, 4, "{call:?}");
+        assert_eq!(stage.series("a", "t").await, [(at(0).0, 1.0), (at(1).0, 2.0), (at(2).0, 4.0)]);
+        assert!(stage.log.faults.calls(LogCall::Resume) >= 2, "{call:?}: it resumed");
+        assert!(stage.store.faults.calls(StoreCall::Register) >= registered + 2, "{call:?}: ids were asked for again");
+    }
+}
+
+#[tokio::test]
 async fn a_commit_of_unknown_outcome_is_applied_once_whether_it_took_effect_or_not() {
     for took_effect in [true, false] {
         let stage = Stage::start(quick());

@@ -61,7 +61,7 @@ impl From<StoreError> for Trouble {
             // Of an unknown outcome the next load tells: the blocks are there or they are not.
             StoreError::Busy(_) | StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Deadline => Self::Wait(error),
             StoreError::Corrupt(_) => Self::Damaged(error.to_string()),
-            StoreError::Stopped(_) | StoreError::Fenced { .. } => Self::Stopped(error),
+            StoreError::Stopped(_) | StoreError::Fenced { .. } | StoreError::Restored(_) => Self::Stopped(error),
         }
     }
 }

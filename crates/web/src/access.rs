@@ -68,6 +68,11 @@ impl Scopes {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }
 
+    /// Whether `scope` is one of these by its own name.
+    pub const fn lists(self, scope: Scope) -> bool {
+        self.0 & scope.bit() != 0
+    }
+
     /// These and `scope`.
     #[must_use]
     pub const fn with(self, scope: Scope) -> Self {
@@ -115,7 +120,7 @@ impl From<Scope> for Scopes {
 
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<&str> = Scope::ALL.into_iter().filter(|scope| self.0 & scope.bit() != 0).map(Scope::as_str).collect();
+        let words: Vec<&str> = Scope::ALL.into_iter().filter(|scope| self.lists(*scope)).map(Scope::as_str).collect();
         f.write_str(&words.join(" "))
     }
 }
@@ -140,6 +145,15 @@ pub enum Errors {
     InfluxV1,
     /// InfluxDB 2: `{"code": …, "message": …}`.
     InfluxV2,
+    /// OAuth 2.0, RFC 6749 §5.2: `{"error": …, "error_description": …}`.
+    OAuth,
+}
+
+impl Errors {
+    /// Whether it is InfluxDB's clients who read them.
+    pub const fn are_influx(self) -> bool {
+        matches!(self, Self::InfluxV1 | Self::InfluxV2)
+    }
 }
 
 /// One line of the table.
@@ -153,7 +167,7 @@ pub struct Route {
     pub access: Access,
     /// How it words errors.
     pub errors: Errors,
-    /// The role whose face has it: `gateway`, `rollup`, `api`, or `web` for the routes of every process.
+    /// The role whose face has it: `gateway`, `rollup`, `api`, `issuer`, or `web` for the routes of every process.
     pub role: &'static str,
 }
 
@@ -186,6 +200,9 @@ pub const ROUTES: &[Route] = &[
     api("/v1/dead-letters", Access::Scope(Scope::ReadDeadLetters)),
     api("/v1/dead-letters/{id}", Access::Scope(Scope::ReadDeadLetters)),
     Route { method: "POST", path: "/v1/seal", access: Access::Scope(Scope::Admin), errors: Errors::Problem, role: "rollup" },
+    // Who asks for a token brings its own credentials, of another kind.
+    Route { method: "POST", path: "/v1/token", access: Access::Public, errors: Errors::OAuth, role: "issuer" },
+    Route { method: "GET", path: "/.well-known/jwks.json", access: Access::Public, errors: Errors::Problem, role: "issuer" },
     web("/livez"),
     web("/readyz"),
 ];
@@ -245,7 +262,7 @@ mod tests {
     #[test]
     fn only_the_listed_paths_are_public() {
         let public: Vec<&str> = ROUTES.iter().filter(|route| route.access == Access::Public).map(|route| route.path).collect();
-        let expected = ["/ping", "/health", "/ready", "/api/v2/health", "/api/v2/ready", "/query", "/query", "/livez", "/readyz"];
-        assert_eq!(public, expected);
+        let expected = ["/ping", "/health", "/ready", "/api/v2/health", "/api/v2/ready", "/query", "/query"];
+        assert_eq!(public, [&expected[..], &["/v1/token", "/.well-known/jwks.json", "/livez", "/readyz"]].concat());
     }
 }

@@ -1,12 +1,13 @@
 //! Who calls: what a handler may know of a request's credentials, and the id by which people find a request again.
 //!
-//! Owns: [`Caller`], [`RequestId`]. Both are put into the request by the layers of [`crate::app`] and taken by handlers as arguments.
+//! Owns: [`Caller`], [`RequestId`], [`Peer`]. The first two are put into the request by the layers of [`crate::app`] and taken by handlers as arguments.
 
 use crate::access::Scopes;
 use crate::error::Error;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use headwater_core::glob::DevicePatterns;
+use std::net::IpAddr;
 
 /// Who calls, as the token says; identity never comes from anywhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,3 +43,7 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::internal(anyhow::anyhow!("a request without an id")))
     }
 }
+
+/// Where a request's connection comes from; of IPv6 the /64. Put into the request by [`crate::serve()`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Peer(pub(crate) IpAddr);

@@ -10,8 +10,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The address to listen on. Anything but loopback has to be asked for twice: there is no TLS.
+    /// The address to listen on. Without TLS, anything but loopback has to be asked for twice.
     pub listen: String,
+    /// The certificate that the listener shows, with the ones that lead to its authority behind it (a PEM file); empty: no TLS.
+    /// Both files are followed: what is new in them is in use some seconds later.
+    pub tls_cert: String,
+    /// The private key of the certificate (a PEM file, not encrypted).
+    pub tls_key: String,
     /// Says that TLS ends at a proxy in front, and so that any address may be listened on.
     pub behind_proxy: bool,
     /// How long a request's head may take from its first byte, and a new connection to send one. A head is a few hundred bytes.
@@ -35,7 +40,7 @@ pub struct Config {
     /// How long a client may leave an answer unread.
     #[serde(with = "crate::duration")]
     pub write_timeout: Duration,
-    /// Connections at once. Each costs some 20 KiB when idle.
+    /// Connections at once. Each costs some 20 KiB when idle, and some 20 more over TLS.
     pub max_connections: usize,
     /// Connections at once from one address (IPv6: one /64), so that one machine cannot take them all.
     pub max_connections_per_address: usize,
@@ -54,6 +59,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
+            tls_cert: String::new(),
+            tls_key: String::new(),
             behind_proxy: false,
             header_timeout: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(10),
@@ -79,6 +86,11 @@ impl Config {
         if let Err(error) = self.listen.parse::<SocketAddr>() {
             problems.push(format!("listen: `{}` is not an address with a port, such as 127.0.0.1:8080: {error}", self.listen));
         }
+        for (given, missing, value) in [("tls_cert", "tls_key", &self.tls_key), ("tls_key", "tls_cert", &self.tls_cert)] {
+            if self.has_tls() && value.is_empty() {
+                problems.push(format!("{missing}: is needed where {given} is set: TLS takes a certificate and its key"));
+            }
+        }
         for (key, duration) in self.durations() {
             if duration.is_zero() || duration > Duration::from_secs(86_400) {
                 problems.push(format!("{key}: must be more than 0s and at most 1d"));
@@ -93,6 +105,11 @@ impl Config {
             }
         }
         problems
+    }
+
+    /// Whether the listener is to speak TLS.
+    pub const fn has_tls(&self) -> bool {
+        !self.tls_cert.is_empty() || !self.tls_key.is_empty()
     }
 
     fn durations(&self) -> [(&'static str, Duration); 7] {
@@ -143,6 +160,14 @@ mod tests {
             assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key} in {problems:?}");
         }
         assert_eq!(problems.len(), 4);
+    }
+
+    #[test]
+    fn a_certificate_goes_with_its_key() {
+        let config = |cert: &str, key: &str| Config { tls_cert: cert.to_owned(), tls_key: key.to_owned(), ..Config::default() };
+        assert!(config("c.pem", "").validate()[0].starts_with("tls_key: is needed"));
+        assert!(config("", "k.pem").validate()[0].starts_with("tls_cert: is needed"));
+        assert!(config("c.pem", "k.pem").validate().is_empty());
     }
 
     #[test]

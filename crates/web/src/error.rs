@@ -1,4 +1,4 @@
-//! Errors as clients see them: RFC 9457, or InfluxDB's forms on its routes.
+//! Errors as clients see them: RFC 9457, or InfluxDB's and OAuth's forms on their routes.
 //!
 //! Owns: [`Error`] and its wording in each form. Does not know: which route it is on (the shell does, and words it anew where
 //! the route is InfluxDB's).
@@ -239,10 +239,11 @@ impl Error {
             Errors::Problem => ("application/problem+json", self.problem()),
             Errors::InfluxV1 => ("application/json", json!({ "error": self.0.detail })),
             Errors::InfluxV2 => ("application/json", self.influx_v2()),
+            Errors::OAuth => ("application/json", json!({ "error": self.0.code, "error_description": self.0.detail })),
         };
         let mut response = (self.0.status, [(CONTENT_TYPE, media)], body.to_string()).into_response();
         response.headers_mut().extend(self.0.headers.clone());
-        if form != Errors::Problem {
+        if form.are_influx() {
             response.headers_mut().insert("x-influxdb-error", header_text(&self.0.detail));
         }
         response.extensions_mut().insert(self.clone());

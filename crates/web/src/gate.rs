@@ -8,7 +8,7 @@
 use crate::access::{Access, Errors, ROUTES, Route};
 use crate::caller::RequestId;
 use crate::error::Error;
-use crate::token::Verifier;
+use crate::token::{Refused, Verifier};
 use axum::extract::{MatchedPath, Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Uri};
@@ -31,7 +31,7 @@ pub(crate) async fn enter(State(gate): State<Arc<Gate>>, mut request: Request, n
         return Ok(next.run(request).await);
     };
     let route = *find(&gate.routes, request.method().as_str(), path.as_str())?;
-    gate.admit(&route, &mut request)?;
+    gate.admit(&route, &mut request).await?;
     Ok(next.run(request).await)
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn allowed(routes: &[Route], path: &str) -> String {
 
 impl Gate {
     /// Checks what `route` asks for and puts the caller into the request.
-    fn admit(&self, route: &Route, request: &mut Request) -> Result<(), Error> {
+    async fn admit(&self, route: &Route, request: &mut Request) -> Result<(), Error> {
         let needed = match route.access {
             Access::Public => return Ok(()),
             Access::AnyToken => None,
@@ -73,9 +73,13 @@ impl Gate {
             Sent::Nothing => return Err(Error::no_credentials()),
             Sent::Unusable => return Err(Error::invalid_token()),
         };
-        let caller = self.verifier.verify(&token).map_err(|refused| {
+        let caller = self.verifier.admit(&token).await.map_err(|refused| {
             tracing::debug!(path = route.path, ?refused, "refused a token");
-            Error::invalid_token()
+            match refused {
+                // Nobody can say whether it is good; a device shall not throw its readings away for that.
+                Refused::Unavailable => Error::busy("issuer_unavailable", "the keys of the token's issuer cannot be had at the moment", 5),
+                _ => Error::invalid_token(),
+            }
         })?;
         if let Some(scope) = needed.filter(|scope| !caller.scopes.has(*scope)) {
             let request_id = request.extensions().get::<RequestId>().map_or("", |id| id.0.as_str());
@@ -106,7 +110,7 @@ enum Sent {
 /// The token of a request: from `Authorization` and, on the routes of InfluxDB's clients, in their ways too. The user name is
 /// not looked at, as InfluxDB 3 does not: the token says who calls.
 fn credentials(headers: &HeaderMap, uri: &Uri, errors: Errors) -> Sent {
-    let influx = errors != Errors::Problem;
+    let influx = errors.are_influx();
     let mut sent = headers.get_all(AUTHORIZATION).iter();
     match (sent.next(), sent.next()) {
         (Some(value), None) => value.to_str().map_or(Sent::Unusable, |value| of_header(value, influx)),

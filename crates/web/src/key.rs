@@ -2,16 +2,16 @@
 //!
 //! Owns: [`SigningKey`] (PKCS#8 v1, made on first start, mode 0600) and [`VerifyingKey`] (SPKI, or the public half of a
 //! signing key). Does not know: what is signed.
-//! Invariants: a key file appears whole and durable or not at all, and an existing one is never overwritten; a key's id is its
-//! RFC 7638 thumbprint, so it depends on the key alone.
+//! Invariants: a key file appears whole and durable or not at all, and an existing one is only replaced where that is asked for;
+//! a key's id is its RFC 7638 thumbprint, so it depends on the key alone.
 
 use anyhow::{Context, Result, bail};
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Far more than a key has, so that a wrong path does not read a whole disk.
@@ -28,6 +28,7 @@ pub struct SigningKey {
 pub struct VerifyingKey {
     pub(crate) id: String,
     pub(crate) decoding: DecodingKey,
+    pub(crate) jwk: Jwk,
 }
 
 impl SigningKey {
@@ -99,12 +100,19 @@ impl VerifyingKey {
         Self::from_jwk(&jwk)
     }
 
-    fn from_jwk(jwk: &Jwk) -> Result<Self> {
-        if !matches!(jwk.algorithm, AlgorithmParameters::OctetKeyPair(_)) {
+    /// The key of a JWK.
+    pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self> {
+        let AlgorithmParameters::OctetKeyPair(parameters) = &jwk.algorithm else { bail!("this is no Ed25519 key") };
+        if parameters.curve != EllipticCurve::Ed25519 {
             bail!("this is no Ed25519 key");
         }
         let id = jwk.thumbprint(ThumbprintHash::SHA256).context("compute the thumbprint of the key")?;
-        Ok(Self { id, decoding: DecodingKey::from_jwk(jwk).context("take the public half of the key")? })
+        let decoding = DecodingKey::from_jwk(jwk).context("take the public half of the key")?;
+        let mut jwk = jwk.clone();
+        jwk.common.key_id = Some(id.clone());
+        jwk.common.key_algorithm = Some(KeyAlgorithm::EdDSA);
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        Ok(Self { id, decoding, jwk })
     }
 
     /// Its id: the RFC 7638 thumbprint.
@@ -125,7 +133,7 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     let doing = || format!("open the key {}", path.display());
     if fs::metadata(path).with_context(doing)?.len() > LARGEST_FILE {
         bail!("{} is too large to be a key", path.display());
@@ -143,21 +151,17 @@ fn warn_of_readers(path: &Path) {
     }
 }
 
-/// Makes a key beside `path`, durable, and then gives it its name unless the name is taken by then.
-fn create(path: &Path) -> Result<()> {
+/// A new key, as PEM.
+pub(crate) fn generate() -> Result<String> {
     let pair = aws_lc_rs::signature::Ed25519KeyPair::generate().context("generate an Ed25519 key")?;
     // Version 1 of PKCS#8: jsonwebtoken takes no thumbprint of version 2, which is what `to_pkcs8` writes.
     let der = pair.to_pkcs8v1().context("encode an Ed25519 key")?;
-    let text = pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref()));
+    Ok(pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref())))
+}
 
-    let beside = beside(path);
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context("remove what an earlier start left behind"),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+/// Makes a key beside `path`, durable, and then gives it its name unless the name is taken by then.
+fn create(path: &Path) -> Result<()> {
+    let beside = write_beside(path, &generate()?, 0o600)?;
     // A link, because unlike a rename it never replaces: of two processes that start at once, one makes the key.
     let linked = fs::hard_link(&beside, path);
     fs::remove_file(&beside)?;
@@ -168,13 +172,37 @@ fn create(path: &Path) -> Result<()> {
     Ok(File::open(directory(path))?.sync_all()?)
 }
 
+/// Puts `text` in the place of the file at `path`, whole and durable, with the owner and mode of `like`.
+pub(crate) fn replace(path: &Path, text: &str, like: &Path) -> Result<()> {
+    let model = fs::metadata(like)?;
+    let beside = write_beside(path, text, model.mode() & 0o777)?;
+    let made = fs::metadata(&beside)?;
+    if (made.uid(), made.gid()) != (model.uid(), model.gid()) {
+        chown(&beside, Some(model.uid()), Some(model.gid())).context("give the file to the owner of the one before")?;
+    }
+    fs::rename(&beside, path)?;
+    Ok(File::open(directory(path))?.sync_all()?)
+}
+
+fn write_beside(path: &Path, text: &str, mode: u32) -> Result<PathBuf> {
+    let beside = beside(path);
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context("remove what an earlier start left behind"),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(beside)
+}
+
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     PathBuf::from(name)
 }
 
-fn directory(path: &Path) -> &Path {
+pub(crate) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -126,7 +126,7 @@ impl Drop for Ticket {
 }
 
 /// The address that is counted: of IPv6 the /64, which is what one machine usually has to choose from.
-fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         v4 => v4,

@@ -1,13 +1,15 @@
-//! Serving an application on a listener: HTTP/1.1, and HTTP/2 without TLS for who knows that it is there.
+//! Serving an application on a listener: HTTP/1.1 and HTTP/2, over TLS or (HTTP/2 for who knows that it is there) without.
 //!
 //! Owns: [`serve`]. Does not know: the application. Not `axum::serve`, because that gives hyper no timer: a connection could
 //! then be held for ever by sending nothing, or a head byte by byte.
 //! Invariants: everything about a connection has a limit in number, bytes and time; a failing connection touches no other.
 
+use crate::caller::Peer;
 use crate::config::Config;
-use crate::listener::{Listener, Place};
+use crate::listener::{Listener, Place, neighbourhood};
 use crate::stream::{Answer, Noted};
-use crate::supervise::{Activity, watched};
+use crate::supervise::{Activity, Cut, watched};
+use crate::tls::Tls;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Version};
@@ -15,10 +17,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -33,11 +37,12 @@ const LEAST_BUFFER: usize = 8 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves `app` on `listener` until told to stop. On `soft` nothing more is accepted, idle connections are closed and requests
-/// that have begun are finished; on `hard` what is left is cut. Returns when no connection is left.
+/// Serves `app` on `listener` until told to stop, over TLS where the configuration names a certificate. On `soft` nothing more is
+/// accepted, idle connections are closed and requests that have begun are finished; on `hard` what is left is cut. Returns when
+/// no connection is left.
 ///
 /// # Errors
-/// None so far: what can fail fails for one connection, or is waited out.
+/// The certificate or its key cannot be used. What fails later fails for one connection, or is waited out.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
@@ -45,14 +50,30 @@ pub async fn serve(
     soft: CancellationToken,
     hard: CancellationToken,
 ) -> anyhow::Result<()> {
-    let server = Arc::new(Server { builder: builder(&config), app, config, soft: soft.clone(), hard: hard.clone() });
+    let tls = Tls::of(&config)?;
+    serve_with(listener, app, config, tls, soft, hard).await;
+    Ok(())
+}
+
+/// [`serve`] with a certificate that was opened before, or without one.
+pub async fn serve_with(
+    listener: TcpListener,
+    app: Router,
+    config: Config,
+    tls: Option<Arc<Tls>>,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) {
+    let server = Arc::new(Server { builder: builder(&config), app, config, tls, soft: soft.clone(), hard: hard.clone() });
     let connections = TaskTracker::new();
     let mut listener = Listener::new(listener, &server.config);
+    let mut following = pin!(server.follow());
     loop {
         tokio::select! {
             biased;
             () = hard.cancelled() => break,
             () = soft.cancelled() => break,
+            () = following.as_mut() => {}
             (stream, place) = listener.next() => {
                 connections.spawn(Arc::clone(&server).connection(stream, place));
             }
@@ -62,18 +83,26 @@ pub async fn serve(
     drop(listener);
     connections.close();
     connections.wait().await;
-    Ok(())
 }
 
 struct Server {
     builder: auto::Builder<TokioExecutor>,
     app: Router,
     config: Config,
+    tls: Option<Arc<Tls>>,
     soft: CancellationToken,
     hard: CancellationToken,
 }
 
 impl Server {
+    /// Keeps the certificate as new as its files, for ever.
+    async fn follow(&self) {
+        match &self.tls {
+            Some(tls) => Arc::clone(tls).follow().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// One connection, from its first byte to its end.
     async fn connection(self: Arc<Self>, stream: TcpStream, _place: Place) {
         if let Err(error) = stream.set_nodelay(true) {
@@ -81,36 +110,74 @@ impl Server {
             tracing::debug!(%error, "could not set up a connection");
             return;
         }
+        let peer = stream.peer_addr().ok().map(|peer| Peer(neighbourhood(peer.ip())));
         let activity = Activity::new(&self.config);
-        let io = TokioIo::new(Noted { stream, activity: Arc::clone(&activity) });
-        let service = service_fn(|request: Request<Incoming>| {
+        let socket = Noted { stream, activity: Arc::clone(&activity) };
+        match &self.tls {
+            None => self.speak(socket, peer, &activity).await,
+            Some(tls) => {
+                if let Some(stream) = self.shake(tls, socket, &activity).await {
+                    self.speak(stream, peer, &activity).await;
+                }
+            }
+        }
+    }
+
+    /// The handshake of TLS, within the time of the first head.
+    async fn shake(&self, tls: &Tls, socket: Noted, activity: &Activity) -> Option<TlsStream<Noted>> {
+        let shaking = pin!(tls.acceptor().accept(socket));
+        match self.driven(shaking, activity, |_| ()).await? {
+            Ok(Ok(stream)) => {
+                tls.done();
+                return Some(stream);
+            }
+            Ok(Err(error)) => tls.failed(&error),
+            Err(cut) => {
+                tls.slow();
+                tracing::debug!(?cut, "cut a connection in its TLS handshake");
+            }
+        }
+        None
+    }
+
+    /// HTTP, until the connection ends.
+    async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Option<Peer>, activity: &Arc<Activity>) {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let running = activity.begin(request.version() >= Version::HTTP_2);
             let answer = self.app.clone().oneshot(request);
             async move { answer.await.map(|answer| answer.map(|body| Body::new(Answer::new(body, running)))) }
         });
-        let mut connection = pin!(self.builder.serve_connection(io, service));
-        let ended = tokio::select! {
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        match self.driven(connection, activity, |connection| connection.graceful_shutdown()).await {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => tracing::debug!(%error, "a connection broke"),
+            Some(Err(cut)) => tracing::debug!(?cut, "cut a connection that stood still"),
+        }
+    }
+
+    /// Drives a part of a connection to its end or its cut; `finish` is called once should the server stop meanwhile. `None` when
+    /// it has to end at once.
+    async fn driven<F: Future>(
+        &self,
+        mut part: Pin<&mut F>,
+        activity: &Activity,
+        finish: impl FnOnce(Pin<&mut F>),
+    ) -> Option<Result<F::Output, Cut>> {
+        tokio::select! {
             biased;
-            () = self.hard.cancelled() => return,
-            ended = watched(connection.as_mut(), &activity) => Some(ended),
-            () = self.soft.cancelled() => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                activity.stop();
-                tokio::select! {
-                    biased;
-                    () = self.hard.cancelled() => return,
-                    ended = watched(connection, &activity) => ended,
-                }
-            }
-        };
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a connection broke"),
-            Err(cut) => tracing::debug!(?cut, "cut a connection that stood still"),
+            () = self.hard.cancelled() => return None,
+            ended = watched(part.as_mut(), activity) => return Some(ended),
+            () = self.soft.cancelled() => {}
+        }
+        finish(part.as_mut());
+        activity.stop();
+        tokio::select! {
+            biased;
+            () = self.hard.cancelled() => None,
+            ended = watched(part, activity) => Some(ended),
         }
     }
 }

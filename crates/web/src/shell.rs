@@ -89,7 +89,7 @@ impl Shell {
         log(asked, route, &response);
         let closes = !kept || response.extensions().get::<Error>().is_some_and(Error::closes);
         let mut response = in_form(response, form);
-        if form != Errors::Problem {
+        if form.are_influx() {
             response.headers_mut().insert("x-influxdb-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
             response.headers_mut().insert("x-influxdb-build", HeaderValue::from_static("Headwater"));
         }

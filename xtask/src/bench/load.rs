@@ -16,8 +16,9 @@ pub(super) const START_MS: u64 = 1_767_225_600_000;
 /// What `bench write` is told.
 pub(super) struct Load {
     readings: usize,
-    lines: usize,
+    pub(super) lines: usize,
     connections: usize,
+    series: usize,
     /// Readings a second of the open loop; 0 = closed.
     rate: u64,
     json: bool,
@@ -29,7 +30,12 @@ impl Load {
         let args = if args.first().is_some_and(|arg| arg == "json" || arg == "line") { &args[1..] } else { args };
         let names = ["--readings", "--lines", "--connections", "--rate"];
         let [readings, lines, connections, rate] = numbers(args, names, [5_000_000, 5_000, 2, 0])?;
-        Ok(Self { readings: readings as usize, lines: lines as usize, connections: connections as usize, rate, json })
+        Ok(Self { readings: readings as usize, lines: lines as usize, connections: connections as usize, series: SERIES, rate, json })
+    }
+
+    /// Line protocol in a closed loop.
+    pub(super) const fn closed(readings: usize, lines: usize, connections: usize, series: usize) -> Self {
+        Self { readings, lines, connections, series, rate: 0, json: false }
     }
 
     const fn path(&self) -> &'static str {
@@ -50,14 +56,14 @@ impl Random {
 }
 
 /// Each series walks in steps of a few hundredths.
-fn bodies(load: &Load) -> Vec<Vec<u8>> {
+pub(super) fn bodies(load: &Load) -> Vec<Vec<u8>> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut walk = vec![2_150i64; SERIES];
+    let mut walk = vec![2_150i64; load.series];
     let mut n = 0usize;
     let mut body = |lines: usize| {
         let mut text = String::with_capacity(lines * 80);
         for i in 0..lines {
-            let (series, round) = (n % SERIES, (n / SERIES) as u64);
+            let (series, round) = (n % load.series, (n / load.series) as u64);
             let ms = START_MS + round * 10_000 + random.below(101);
             walk[series] += random.below(11) as i64 - 5;
             let value = walk[series] as f64 / 100.0;
@@ -77,7 +83,7 @@ fn bodies(load: &Load) -> Vec<Vec<u8>> {
 
 /// Sends every body and gives the moments of their acknowledgement. With a rate, body `n` is due at its place in time; when
 /// the server is late, the next ones are not sent earlier but at once.
-fn send(server: &Server, load: &Load, bodies: &[Vec<u8>]) -> anyhow::Result<Vec<Instant>> {
+pub(super) fn send(server: &Server, load: &Load, bodies: &[Vec<u8>]) -> anyhow::Result<Vec<Instant>> {
     let acked = Mutex::new(Vec::with_capacity(bodies.len()));
     let started = Instant::now();
     std::thread::scope(|scope| {

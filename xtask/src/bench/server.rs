@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A running release binary on a port and a data directory of its own.
@@ -20,33 +21,62 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// `headwater up`, everything embedded.
     pub(super) fn start() -> anyhow::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("headwater-bench-{}", std::process::id()));
+        Self::launch(&["up"], &[], None)
+    }
+
+    /// `headwater run ROLE`, with variables that say where the log and the store are. Those that run apart trust the key of `first`.
+    pub(super) fn run(role: &str, environment: &[(String, String)], first: Option<&Self>) -> anyhow::Result<Self> {
+        Self::launch(&["run", role], environment, first)
+    }
+
+    fn launch(words: &[&str], environment: &[(String, String)], first: Option<&Self>) -> anyhow::Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("headwater-bench-{}-{n}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         drop(listener);
         let data = dir.join("data");
-        let child = Command::new("target/release/headwater")
-            .args(["up", "--listen", &address.to_string(), "--data-dir"])
-            .arg(&data)
-            .stderr(fs::File::create(dir.join("stderr"))?)
-            .spawn()
-            .context("start target/release/headwater")?;
+        let mut command = Command::new("target/release/headwater");
+        command.args(words).args(["--listen", &address.to_string(), "--data-dir"]).arg(&data);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        if let Some(first) = first {
+            command.env("HEADWATER_AUTH__KEY_FILE", first.dir.join("token-key.pem"));
+        }
+        let child = command.stderr(fs::File::create(dir.join("stderr"))?).spawn().context("start target/release/headwater")?;
         let mut server = Self { child, address, token: String::new(), dir: data, ready: Duration::ZERO };
         let started = Instant::now();
-        server.wait("the server to be ready", |s| {
-            Ok(matches!(Connection::open(s).and_then(|mut c| c.request("GET", "/readyz", b"")), Ok((200, _))))
-        })?;
+        server.wait_until_ready(started)?;
         server.ready = started.elapsed();
-        let token = Command::new("target/release/headwater")
-            .args(["token", "issue", "--scope", "admin", "--data-dir"])
-            .arg(&server.dir)
-            .stdin(Stdio::null())
-            .output()?;
-        ensure!(token.status.success(), "issue a token: {}", String::from_utf8_lossy(&token.stderr));
-        server.token = String::from_utf8(token.stdout)?.trim().to_owned();
+        server.token = match first {
+            Some(first) => first.token.clone(),
+            None => server.issue()?,
+        };
         Ok(server)
+    }
+
+    fn wait_until_ready(&mut self, started: Instant) -> anyhow::Result<()> {
+        while !matches!(Connection::open(self).and_then(|mut c| c.request("GET", "/readyz", b"")), Ok((200, _))) {
+            let said = || fs::read_to_string(self.dir.with_file_name("stderr")).unwrap_or_default();
+            ensure!(self.child.try_wait()?.is_none(), "the server ended before it was ready: {}", said());
+            ensure!(started.elapsed() < Duration::from_secs(60), "the server was not ready within 60 s: {}", said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn issue(&self) -> anyhow::Result<String> {
+        let mut command = Command::new("target/release/headwater");
+        let token = command.args(["token", "issue", "--scope", "admin", "--data-dir"]).arg(&self.dir).stdin(Stdio::null()).output()?;
+        ensure!(token.status.success(), "issue a token: {}", String::from_utf8_lossy(&token.stderr));
+        Ok(String::from_utf8(token.stdout)?.trim().to_owned())
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(super) fn wait(&self, what: &str, done: impl Fn(&Self) -> anyhow::Result<bool>) -> anyhow::Result<()> {
@@ -83,12 +113,9 @@ impl Server {
         self.status()?[name].as_u64().with_context(|| format!("{name} in /v1/status"))
     }
 
-    /// User and system time so far, from /proc/PID/stat (fields 14 and 15, in ticks of 10 ms).
+    /// User and system time so far.
     pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks: u64 = fields.get(11).context("utime")?.parse::<u64>()? + fields.get(12).context("stime")?.parse::<u64>()?;
-        Ok(Duration::from_millis(ticks * 10))
+        cpu_of(self.pid(), 11..13)
     }
 
     /// Bytes that the process has caused to be written to storage, from /proc/PID/io.
@@ -116,6 +143,16 @@ impl Server {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
         Ok(size(&self.dir.join(name)) + size(&self.dir.join(format!("{name}-wal"))))
     }
+}
+
+/// The sum of some fields of /proc/PID/stat, counted from the one after the name, in ticks of 10 ms: 11 and 12 are the user and system time of
+/// the process, 13 and 14 those of its children that have ended.
+pub(super) fn cpu_of(pid: u32, fields: std::ops::Range<usize>) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let all: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks =
+        all.get(fields).context("CPU times")?.iter().try_fold(0u64, |sum, field| Ok::<_, anyhow::Error>(sum + field.parse::<u64>()?))?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 impl Drop for Server {

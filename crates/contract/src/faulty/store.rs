@@ -63,6 +63,10 @@ impl Ingestion for FaultyStore {
         Box::pin(self.faults.through(StoreCall::Register, self.store.register(series, limits)))
     }
 
+    fn forget_ids(&self) {
+        self.store.forget_ids();
+    }
+
     fn commit(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(self.faults.through(StoreCall::Commit, self.store.commit(batch)))
     }

@@ -101,7 +101,15 @@ impl Row {
         let mut count = self.count.saturating_sub(told);
         for position in from..self.first.saturating_add(self.records) {
             let crc = crc32fast::hash(&payload);
-            records.push(StoredRecord { position, received_at: Timestamp(self.received), count, payload, crc, damaged: true, foreign: None });
+            records.push(StoredRecord {
+                position,
+                received_at: Timestamp(self.received),
+                count,
+                payload,
+                crc,
+                damaged: true,
+                foreign: None,
+            });
             (payload, count) = (Bytes::new(), 0);
         }
         Contents { records, lost_from: Some(from) }

@@ -2,11 +2,9 @@
 //!
 //! Owns: their keys, defaults and what each allows. Does not know: the other sections.
 
-use headwater_web::duration;
 use serde::Deserialize;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 /// A part of Headwater that can run in this process.
@@ -26,6 +24,16 @@ pub(crate) enum Role {
 impl Role {
     /// All that this version has.
     pub(crate) const ALL: [Self; 4] = [Self::Gateway, Self::Ingest, Self::Rollup, Self::Api];
+
+    /// Whether it reads or writes the log.
+    pub(crate) const fn needs_log(self) -> bool {
+        !matches!(self, Self::Rollup)
+    }
+
+    /// Whether it reads or writes the store.
+    pub(crate) const fn needs_store(self) -> bool {
+        !matches!(self, Self::Gateway)
+    }
 
     /// Its name.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -74,95 +82,6 @@ impl Top {
         }
         if self.roles.is_empty() {
             problems.push("roles: at least one of gateway, ingest, rollup, api is needed".to_owned());
-        }
-        problems
-    }
-}
-
-/// `[log]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Log {
-    url: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { url: "embedded:".to_owned() }
-    }
-}
-
-impl Log {
-    pub(super) fn validate(&self) -> Option<String> {
-        backend("embedded:", &self.url, &["kafka"])
-    }
-}
-
-/// `[store]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Store {
-    url: String,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { url: "sqlite:".to_owned() }
-    }
-}
-
-impl Store {
-    pub(super) fn validate(&self) -> Option<String> {
-        backend("sqlite:", &self.url, &["postgres", "postgresql"])
-    }
-}
-
-/// What is wrong with a backend's address. It is never repeated beyond its scheme: it may hold a password.
-fn backend(known: &str, url: &str, planned: &[&str]) -> Option<String> {
-    if url == known {
-        return None;
-    }
-    Some(match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some(scheme) if planned.contains(&scheme) => format!("url: `{scheme}://` is not built into this version, which has only `{known}`"),
-        Some(scheme) if known.strip_suffix(':') == Some(scheme) => {
-            format!("url: is `{known}` and nothing after it: its files are in data_dir")
-        }
-        _ => format!("url: this version has only `{known}`"),
-    })
-}
-
-/// `[auth]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Auth {
-    /// `iss` of tokens.
-    pub(crate) issuer: String,
-    /// `aud` of tokens.
-    pub(crate) audience: String,
-    /// The longest life of a token that is issued.
-    #[serde(with = "headwater_web::duration")]
-    pub(crate) max_ttl: Duration,
-    key_file: String,
-}
-
-impl Default for Auth {
-    fn default() -> Self {
-        let headwater = || "headwater".to_owned();
-        Self { issuer: headwater(), audience: headwater(), max_ttl: Duration::from_hours(366 * 24), key_file: String::new() }
-    }
-}
-
-impl Auth {
-    /// An Ed25519 key in PEM that several processes share; `None` = the one in the data directory.
-    pub(crate) fn key_file(&self) -> Option<&Path> {
-        (!self.key_file.is_empty()).then_some(Path::new(&self.key_file))
-    }
-
-    pub(super) fn validate(&self) -> Vec<String> {
-        let empty = |key: &str, value: &str| value.is_empty().then(|| format!("{key}: is empty"));
-        let mut problems: Vec<String> = [empty("issuer", &self.issuer), empty("audience", &self.audience)].into_iter().flatten().collect();
-        if self.max_ttl < Duration::from_secs(1) || self.max_ttl > Duration::from_hours(3660 * 24) {
-            problems.push(format!("max_ttl: {} must lie between 1s and 3660d", duration::print(self.max_ttl)));
         }
         problems
     }

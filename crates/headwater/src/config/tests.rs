@@ -90,10 +90,15 @@ fn text_of_the_environment_stays_as_it_is_and_numbers_are_read_where_wanted() {
 
 #[test]
 fn lists_of_the_environment_are_separated_by_commas() {
-    let environment = [("HEADWATER__ROLES", "api, gateway,ingest,rollup"), ("HEADWATER_GATEWAY__DEVICE_TAGS", "dev_eui,host")];
+    let environment = [
+        ("HEADWATER__ROLES", "api, gateway,ingest,rollup"),
+        ("HEADWATER_GATEWAY__DEVICE_TAGS", "dev_eui,host"),
+        ("HEADWATER_INGEST__DEVICE_TAGS", "host"),
+    ];
     let settings = loaded("", environment, Flags::default()).unwrap();
     assert_eq!(settings.roles, Role::ALL);
     assert_eq!(settings.gateway.device_tags, ["dev_eui", "host"]);
+    assert_eq!(settings.ingest.device_tags, ["host"]);
 }
 
 #[test]
@@ -121,7 +126,7 @@ fn every_problem_is_reported_with_its_path_and_its_source() {
         "http.listen: `here` is not an address",
         "http.limitt: unknown field `limitt`",
         "store.urll (HEADWATER_STORE__URLL): unknown field `urll`",
-        "log.url: `kafka://` is not built into this version",
+        "log.url: must not hold a user",
         "no.such (HEADWATER_NO__SUCH): there is no such key",
         "HEADWATER_A__B__C: names no key",
     ];
@@ -133,9 +138,64 @@ fn every_problem_is_reported_with_its_path_and_its_source() {
 }
 
 #[test]
+fn the_scheme_of_a_url_chooses_the_backend_and_its_keys_are_read() {
+    let text = r#"
+        [log]
+        url = "kafka://a:9093,b/readings?partitions=12&replication=3"
+        options = { "client.id" = "plant", "compression.codec" = "zstd" }
+        group_instance_id = "ingest-1"
+        [store]
+        url = "postgresql://u@db.example/d?sslmode=disable"
+        tls_ca = "/ca.pem"
+        max_connections = 20
+    "#;
+    let settings = loaded(text, [("HEADWATER_STORE__PASSWORD_FILE", "/run/secrets/p")], Flags::default()).unwrap();
+    let (Log::Kafka(log), Store::Postgres(store)) = (&settings.log, &settings.store) else { panic!("{settings:?}") };
+    assert_eq!((log.options["client.id"].as_str(), log.group_instance_id.as_deref()), ("plant", Some("ingest-1")));
+    assert_eq!((store.max_connections, store.password_file.as_deref()), (20, Some(Path::new("/run/secrets/p"))));
+    let embedded = loaded("[log]\nurl = 'embedded:'\n[store]\nurl = ''", NOTHING, Flags::default()).unwrap();
+    assert!(matches!((&embedded.log, &embedded.store), (Log::Embedded, Store::Sqlite)));
+}
+
+#[test]
+fn the_keys_of_the_other_backend_are_problems() {
+    for (text, problem) in [
+        ("[log]\noptions = { acks = '1' }", "log.url: is `embedded:`, which has no other keys"),
+        ("[log]\nurl = 'embedded:'\nqueue_bytes = 8388608", "log.url: is `embedded:`, which has no other keys"),
+        ("[store]\nmax_connections = 8", "store.url: is `sqlite:`, which has no other keys"),
+        ("[store]\nurl = 'postgres://u@localhost/d'\nqueue_bytes = 1", "store.queue_bytes: unknown field"),
+        ("[log]\nurl = 'kafka://localhost/t'\ntls_ca = 'x'", "log.tls_ca: unknown field"),
+    ] {
+        let found = problems(text, NOTHING);
+        assert!(found.len() == 1 && found[0].starts_with(problem), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn secrets_that_stand_in_a_url_are_never_shown() {
+    let text = "[log]\nurl = 'kafka://u:hunter2@host/t'\n[store]\nurl = 'postgres://u:hunter2@localhost/d?sslmode=maybe'";
+    let found = problems(text, NOTHING);
+    assert_eq!(found.len(), 2, "{found:?}");
+    let unknown = problems("[log]\nurl = 'nats://u:hunter2@host'\n[store]\nurl = 'sqlite://u:hunter2@host'", NOTHING);
+    let good = loaded("[store]\nurl = 'postgres://u:hunter2@localhost/d'", NOTHING, Flags::default()).unwrap();
+    for shown in [format!("{found:?} {unknown:?}"), format!("{good:?}"), good.store.to_string(), good.log.to_string()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn the_variables_of_compose_yaml_are_keys() {
+    let text = include_str!("../../../../compose.yaml");
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(": ")).filter(|(name, _)| name.starts_with("HEADWATER_"));
+    let settings = load(None, &pairs.collect(), Flags::default()).unwrap();
+    assert!(matches!((&settings.log, &settings.store), (Log::Kafka(_), Store::Postgres(_))));
+}
+
+#[test]
 fn only_what_is_built_is_accepted() {
-    assert!(problems("[store]\nurl = 'postgres://user@host/db'", NOTHING)[0].contains("`postgres://` is not built into this version"));
-    assert!(problems("[store]\nurl = 'mysql://host'", NOTHING)[0].starts_with("store.url: this version has only `sqlite:`"));
+    assert!(problems("[store]\nurl = 'mysql://host'", NOTHING)[0].starts_with("store.url: is `sqlite:` or begins with `postgres://`"));
+    assert!(problems("[log]\nurl = 'nats://host'", NOTHING)[0].starts_with("log.url: is `embedded:` or begins with `kafka://`"));
+    assert!(problems("[store]\nurl = 'sqlite:other.db'", NOTHING)[0].starts_with("store.url: is `sqlite:` and nothing after it"));
     assert!(problems("[log]\nurl = 'embedded:other'", NOTHING)[0].starts_with("log.url: is `embedded:` and nothing after it"));
     assert!(problems("[retention]\nreadings = '30d'", NOTHING)[0].starts_with("retention.readings: "));
     assert!(problems("[logging]\nfilter = 'a=b=c'", NOTHING)[0].starts_with("logging.filter: "));
@@ -170,6 +230,36 @@ fn roles_that_would_have_to_share_an_embedded_log_are_refused_in_words() {
 }
 
 #[test]
+fn only_what_is_embedded_ties_roles_together() {
+    const KAFKA: &str = "[log]\nurl = 'kafka://localhost/t'\n";
+    const POSTGRES: &str = "[store]\nurl = 'postgres://u@localhost/d'\n";
+    let refused = |text: &str, roles: &str| {
+        let flags = Flags::default().with("roles", "ROLE", Some(roles));
+        loaded(text, NOTHING, flags).unwrap().checked(false).err().map(|refused| refused.to_string())
+    };
+    let both = format!("{KAFKA}{POSTGRES}");
+    for roles in ["gateway", "ingest", "rollup", "api", "gateway,api", "ingest,rollup", "gateway,ingest,rollup,api"] {
+        assert_eq!(refused(&both, roles), None, "{roles}");
+    }
+    // The store is one process's; a gateway does not use it.
+    for roles in ["gateway", "ingest,api", "ingest,rollup,api", "gateway,ingest,rollup,api"] {
+        assert_eq!(refused(KAFKA, roles), None, "{roles}");
+    }
+    for roles in ["ingest", "rollup", "api", "gateway,ingest", "rollup,api"] {
+        let words = refused(KAFKA, roles).unwrap_or_else(|| panic!("{roles} works"));
+        assert!(words.contains("`store.url = sqlite:` lives in one process") && words.contains("postgres:// store"), "{words}");
+    }
+    // The log is one process's; rollup does not use it.
+    for roles in ["rollup", "gateway,ingest,api", "gateway,ingest,rollup,api"] {
+        assert_eq!(refused(POSTGRES, roles), None, "{roles}");
+    }
+    for roles in ["gateway", "ingest", "api", "ingest,rollup,api"] {
+        let words = refused(POSTGRES, roles).unwrap_or_else(|| panic!("{roles} works"));
+        assert!(words.contains("`log.url = embedded:` lives in one process") && words.contains("kafka:// log"), "{words}");
+    }
+}
+
+#[test]
 fn a_listener_that_others_reach_needs_tls_or_a_word() {
     let open = |listen: &str, extra: &str| loaded(&format!("[http]\nlisten = '{listen}'\n{extra}"), NOTHING, Flags::default()).unwrap();
     for listen in ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:80"] {
@@ -177,8 +267,71 @@ fn a_listener_that_others_reach_needs_tls_or_a_word() {
         assert!(refused.contains("--insecure") && refused.contains("http.behind_proxy"), "{refused}");
         open(listen, "").checked(true).unwrap();
         open(listen, "behind_proxy = true").checked(false).unwrap();
+        let refused = open(listen, "tls_cert = '/nonexistent/c.pem'\ntls_key = '/nonexistent/k.pem'").checked(false).unwrap_err().0;
+        assert!(refused.len() == 1 && refused[0].contains("/nonexistent/c.pem"), "{refused:?}");
     }
     for listen in ["127.0.0.1:0", "[::1]:8080", "127.8.8.8:1"] {
         open(listen, "").checked(false).unwrap();
     }
+}
+
+#[test]
+fn clients_and_providers_are_read_and_their_problems_have_paths() {
+    let text = r#"
+        [[auth.clients]]
+        id = "grafana"
+        secret_file = "/run/secrets/grafana"
+        scope = "read:stats read:readings"
+        devices = ["plant-a/*"]
+        ttl = "15m"
+        [[auth.providers]]
+        issuer = "https://id.example.com/realms/plant"
+        types = ["JWT", "at+jwt"]
+        [[auth.providers]]
+        issuer = "accounts.example"
+        audience = "api://headwater"
+        jwks_url = "https://accounts.example/keys"
+        algorithms = ["RS256"]
+        scope_claim = "scp"
+        devices_claim = "headwater_devices"
+        ca_cert = "/etc/ssl/plant.pem"
+    "#;
+    let auth = loaded(text, NOTHING, Flags::default()).unwrap().auth;
+    let audiences: Vec<String> = auth.providers().map(|provider| provider.audience).collect();
+    assert_eq!(audiences, ["headwater", "api://headwater"]);
+    assert_eq!(auth.clients[0].ttl.as_secs(), 900);
+    let wrong = r#"
+        [auth]
+        max_ttl = "1h"
+        [[auth.clients]]
+        id = "a"
+        secret_hash = "sha256:12"
+        scope = "read:everything"
+        ttl = "2h"
+        [[auth.clients]]
+        id = "a"
+        secret_file = "s"
+        scope = "admin"
+        [[auth.providers]]
+        issuer = "http://id.example.com"
+        algorithms = ["HS256"]
+        [[auth.providers]]
+        issuer = "headwater"
+        jwks_url = "https://x/keys"
+    "#;
+    let found = problems(wrong, NOTHING);
+    let expected = [
+        "auth.clients[0].secret_hash: ",
+        "auth.clients[0].scope: `read:everything`",
+        "auth.clients[0].ttl: is longer than auth.max_ttl",
+        "auth.clients[1].id: `a` is there twice",
+        "auth.providers[0].issuer: `http://id.example.com` is not https://",
+        "auth.providers[0].algorithms: `HS256`",
+        "auth.providers[1].issuer: `headwater` is there twice, or is auth.issuer",
+    ];
+    for start in expected {
+        assert_eq!(found.iter().filter(|problem| problem.starts_with(start)).count(), 1, "`{start}` once in {found:#?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    assert!(problems("[[auth.clients]]\nsecret = 'x'", NOTHING)[0].starts_with("auth.clients: unknown field `secret`"));
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys whose value is a list: in the environment and in flags, comma-separated.
-const LISTS: [&str; 2] = ["roles", "gateway.device_tags"];
+const LISTS: [&str; 3] = ["roles", "gateway.device_tags", "ingest.device_tags"];
 
 /// Values that were given on the command line, by path.
 #[derive(Debug, Default)]

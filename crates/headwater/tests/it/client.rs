@@ -75,12 +75,21 @@ impl Ask {
     }
 }
 
+/// Sends, and keeps so many connections for the next request.
+fn agent(idle_connections: usize) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).proxy(None).timeout_global(Some(ANSWER));
+    config.max_idle_connections(idle_connections).build().into()
+}
+
 impl Client {
     /// A client of a server that is not there yet.
     pub(crate) fn nowhere() -> Self {
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).proxy(None).timeout_global(Some(ANSWER)).build();
-        Self { agent: config.into(), base: String::new(), token: String::new() }
+        Self { agent: agent(10), base: String::new(), token: String::new() }
+    }
+
+    /// The same, on a connection of its own for every request.
+    pub(crate) fn without_keep_alive(&self) -> Self {
+        Self { agent: agent(0), ..self.clone() }
     }
 
     /// Asks; `Err` when no whole answer came.

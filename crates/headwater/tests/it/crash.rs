@@ -2,6 +2,7 @@
 //!
 //! At a failpoint the binary kills itself with SIGKILL (feature `failpoints`): `HEADWATER_FAILPOINT=name:nth`.
 
+use crate::both::on_both;
 use crate::journal::{Journal, all_bytes, check};
 use crate::oracle::Random;
 use crate::stack::{Builder, SOON, Stack};
@@ -11,72 +12,76 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+on_both! {
+    a_kill_before_the_append_leaves_no_trace_or_all,
+    a_kill_between_append_and_acknowledgement_loses_nothing,
+    a_kill_while_series_are_registered_changes_nothing,
+    a_kill_before_a_commit_begins_loses_nothing,
+    a_kill_inside_a_commit_loses_and_doubles_nothing,
+    a_kill_after_a_commit_doubles_nothing,
+    kills_at_random_instants_lose_double_and_invent_nothing,
+}
+
 /// Enough for the pipeline to be full at every stage when it dies.
 const PER_REQUEST: u64 = 20;
 
-#[test]
-fn a_kill_before_the_append_leaves_no_trace_or_all() {
-    killed_at("gateway.before_append", &[1, 4]);
+fn a_kill_before_the_append_leaves_no_trace_or_all(builder: Builder) {
+    killed_at(builder, "gateway.before_append", &[1, 4]);
 }
 
-#[test]
-fn a_kill_between_append_and_acknowledgement_loses_nothing() {
-    killed_at("gateway.before_ack", &[1, 4]);
+fn a_kill_between_append_and_acknowledgement_loses_nothing(builder: Builder) {
+    killed_at(builder, "gateway.before_ack", &[1, 4]);
 }
 
 #[test]
 fn a_kill_when_an_append_begins_leaves_no_trace_or_all() {
-    killed_at("log.append.begin", &[1, 4]);
+    killed_at(Builder::default(), "log.append.begin", &[1, 4]);
 }
 
 #[test]
 fn a_kill_inside_an_append_loses_nothing_acknowledged() {
-    killed_at("log.append.before_commit", &[1, 4]);
+    killed_at(Builder::default(), "log.append.before_commit", &[1, 4]);
 }
 
 #[test]
 fn a_kill_after_an_append_is_durable_loses_nothing() {
-    killed_at("log.append.after_commit", &[1, 4]);
+    killed_at(Builder::default(), "log.append.after_commit", &[1, 4]);
 }
 
-#[test]
-fn a_kill_while_series_are_registered_changes_nothing() {
-    killed_at("store.register", &[1, 2]);
+fn a_kill_while_series_are_registered_changes_nothing(builder: Builder) {
+    killed_at(builder, "store.register", &[1, 2]);
 }
 
-#[test]
-fn a_kill_before_a_commit_begins_loses_nothing() {
-    killed_at("store.commit.begin", &[1, 3]);
+fn a_kill_before_a_commit_begins_loses_nothing(builder: Builder) {
+    killed_at(builder, "store.commit.begin", &[1, 3]);
 }
 
-#[test]
-fn a_kill_inside_a_commit_loses_and_doubles_nothing() {
-    killed_at("store.commit.before_commit", &[1, 3]);
+fn a_kill_inside_a_commit_loses_and_doubles_nothing(builder: Builder) {
+    killed_at(builder, "store.commit.before_commit", &[1, 3]);
 }
 
-#[test]
-fn a_kill_after_a_commit_doubles_nothing() {
-    killed_at("store.commit.after_commit", &[1, 3]);
+fn a_kill_after_a_commit_doubles_nothing(builder: Builder) {
+    killed_at(builder, "store.commit.after_commit", &[1, 3]);
 }
 
 #[test]
 fn a_kill_while_the_log_is_trimmed_loses_nothing() {
-    killed_at("log.trim", &[1, 3]);
+    killed_at(Builder::default(), "log.trim", &[1, 3]);
 }
 
 #[test]
 fn a_kill_in_a_checkpoint_of_the_store_loses_nothing() {
     // A checkpoint is due when enough was written, and bytes that are refused are written, too.
-    killed_with(hasty(), "store.checkpoint", &[1], Journal::new("device", 1, PER_REQUEST).padded(2 << 20));
+    killed_with(hasty(Builder::default()), "store.checkpoint", &[1], Journal::new("device", 1, PER_REQUEST).padded(2 << 20));
 }
 
-fn killed_at(failpoint: &str, nths: &[u32]) {
-    killed_with(hasty(), failpoint, nths, Journal::new("device", 1, PER_REQUEST));
+fn killed_at(builder: Builder, failpoint: &str, nths: &[u32]) {
+    killed_with(hasty(builder), failpoint, nths, Journal::new("device", 1, PER_REQUEST));
 }
 
 /// Commits ten times as often as usual, so that more of them are hit.
-fn hasty() -> Stack {
-    Builder::default().env("HEADWATER_INGEST__BATCH_MS", "50").start()
+fn hasty(builder: Builder) -> Stack {
+    builder.env("HEADWATER_INGEST__BATCH_MS", "50").start()
 }
 
 /// For each `nth`: writes until the server dies there, starts it again, and looks.
@@ -121,12 +126,11 @@ fn keeps_every_byte(stack: &mut Stack) {
     assert!(all_bytes(stack) == before, "a stop changed an answer");
 }
 
-#[test]
-fn kills_at_random_instants_lose_double_and_invent_nothing() {
+fn kills_at_random_instants_lose_double_and_invent_nothing(builder: Builder) {
     let seed = seed();
     println!("HEADWATER_SEED={seed}");
     let mut random = Random(seed);
-    let mut stack = hasty();
+    let mut stack = hasty(builder);
     let journals: Vec<_> = (0..3).map(|n| Mutex::new(Journal::new(&format!("device-{n}"), seed + n, 10))).collect();
     for _round in 0..10 {
         let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));

@@ -1,11 +1,16 @@
 //! Bodies that are broken, huge or hostile: refused in words, in bounded memory, and nothing of them is stored.
 
+use crate::both::on_both;
 use crate::client::{Answer, Ask, Client};
 use crate::main_job::counts;
 use crate::oracle::{MONDAY, Reading, as_json, gzip, zstd};
 use crate::stack::{Builder, Stack};
 use serde_json::json;
 use std::io::Write;
+
+on_both! {
+    a_body_that_cannot_be_read_is_refused_whole_and_kept_as_a_dead_letter,
+}
 
 const MIB: usize = 1 << 20;
 const GOOD: &str = r#"{"device": "a", "metric": "m", "ts": 1767571200, "value": 1}"#;
@@ -15,9 +20,8 @@ fn rows(stack: &Stack) -> usize {
     stack.rows("/v1/latest", &[]).len()
 }
 
-#[test]
-fn a_body_that_cannot_be_read_is_refused_whole_and_kept_as_a_dead_letter() {
-    let stack = Builder::default().env("HEADWATER_INGEST__BATCH_MS", "20").start();
+fn a_body_that_cannot_be_read_is_refused_whole_and_kept_as_a_dead_letter(builder: Builder) {
+    let stack = builder.env("HEADWATER_INGEST__BATCH_MS", "20").start();
     let json = "application/json";
     let bad: Vec<(&str, &str, Vec<u8>)> = vec![
         (json, "", format!("[{GOOD},{{\"device\": \"b\", \"metr").into()),

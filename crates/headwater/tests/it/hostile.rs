@@ -1,15 +1,22 @@
 //! Questions and names that were made to do harm: they are data, or they are refused, and nothing else notices.
 
+use crate::both::on_both;
 use crate::client::{Ask, encoded, target};
 use crate::oracle::{DAY, MONDAY, Random, Reading, as_json, rfc3339, series};
 use crate::stack::{Builder, Stack};
 use serde_json::json;
 
+on_both! {
+    a_name_is_only_ever_a_name,
+    control_characters_neither_get_in_nor_break_the_servers_log,
+    statistics_as_csv_hold_no_formulas,
+    a_cursor_belongs_to_its_question,
+    cost_is_what_is_stored_and_not_the_width_of_the_range,
+}
+
 const EVER: [(&str, &str); 2] = [("from", "1990-01-01T00:00:00Z"), ("to", "2040-01-01T00:00:00Z")];
 
-#[test]
-fn a_name_is_only_ever_a_name() {
-    let stack = Stack::embedded();
+fn a_name_is_only_ever_a_name(stack: Stack) {
     let names = [
         "'; DROP TABLE series; --",
         "\" OR 1=1 --",
@@ -43,9 +50,7 @@ fn a_name_is_only_ever_a_name() {
     assert_eq!(stack.rows("/v1/series", &[]).len(), names.len());
 }
 
-#[test]
-fn control_characters_neither_get_in_nor_break_the_servers_log() {
-    let stack = Stack::embedded();
+fn control_characters_neither_get_in_nor_break_the_servers_log(stack: Stack) {
     let lines_before = stack.said().lines().count();
     let evil = "a\u{1b}[2J\r\nERROR forged\0";
     let items = json!([
@@ -69,9 +74,7 @@ fn control_characters_neither_get_in_nor_break_the_servers_log() {
     assert!(!new.iter().any(|line| line.starts_with("ERROR forged") || line.contains('\u{1b}')), "{new:?}");
 }
 
-#[test]
-fn statistics_as_csv_hold_no_formulas() {
-    let stack = Stack::embedded();
+fn statistics_as_csv_hold_no_formulas(stack: Stack) {
     stack.send(&as_json(&[Reading::new("=1-2", "m", MONDAY, 1.0), Reading::new("@x", "-m", MONDAY, 1.0)]));
     stack.settled();
     let csv = stack.get(&target("/v1/stats", &[&EVER[..], &[("format", "csv")]].concat())).ok().text();
@@ -116,9 +119,7 @@ fn a_question_that_cannot_be_read_is_refused_with_the_parameter() {
     stack.get("/v1/stats?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z").expect(400).problem();
 }
 
-#[test]
-fn a_cursor_belongs_to_its_question() {
-    let stack = Stack::embedded();
+fn a_cursor_belongs_to_its_question(stack: Stack) {
     stack.send(&as_json(&series(&mut Random(30), "a", "m", MONDAY, 50)));
     stack.settled();
     let first = stack.get(&target("/v1/readings", &[&EVER[..], &[("limit", "10")]].concat())).ok().json();
@@ -136,9 +137,8 @@ fn a_cursor_belongs_to_its_question() {
     }
 }
 
-#[test]
-fn cost_is_what_is_stored_and_not_the_width_of_the_range() {
-    let stack = Builder::default().env("HEADWATER_API__MAX_READINGS", "1000").env("HEADWATER_API__MAX_ROWS", "1000").start();
+fn cost_is_what_is_stored_and_not_the_width_of_the_range(builder: Builder) {
+    let stack = builder.env("HEADWATER_API__MAX_READINGS", "1000").env("HEADWATER_API__MAX_ROWS", "1000").start();
     stack.send(&as_json(&series(&mut Random(31), "small", "m", MONDAY, 300)));
     stack.send(&as_json(&series(&mut Random(32), "large", "m", MONDAY, 3000)));
     stack.settled();

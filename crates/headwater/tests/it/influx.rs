@@ -1,10 +1,21 @@
 //! InfluxDB's clients: line protocol, partial writes, side routes, and errors in their form.
 
+use crate::both::on_both;
 use crate::client::{Answer, Ask};
 use crate::main_job::counts;
 use crate::oracle::gzip;
 use crate::stack::Stack;
 use serde_json::json;
+
+on_both! {
+    a_line_becomes_readings_as_the_mapping_says,
+    every_precision_and_every_way_to_give_a_token_works,
+    good_lines_are_stored_beside_bad_ones,
+    unlike_in_influxdb_the_first_value_wins,
+    what_a_body_is_called_does_not_matter_but_its_coding_does,
+    the_side_routes_answer_as_influxdb_does,
+    errors_come_in_influxdbs_form,
+}
 
 const EVER: [(&str, &str); 2] = [("from", "1990-01-01T00:00:00Z"), ("to", "2040-01-01T00:00:00Z")];
 
@@ -17,9 +28,7 @@ fn stored(stack: &Stack) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn a_line_becomes_readings_as_the_mapping_says() {
-    let stack = Stack::embedded();
+fn a_line_becomes_readings_as_the_mapping_says(stack: Stack) {
     let lines = concat!(
         "# a comment\n\n",
         "  temperature,host=h1,line=3 value=21.5 1767571200\r\n",
@@ -39,9 +48,7 @@ fn a_line_becomes_readings_as_the_mapping_says() {
     assert_eq!(stored(&stack), expected);
 }
 
-#[test]
-fn every_precision_and_every_way_to_give_a_token_works() {
-    let stack = Stack::embedded();
+fn every_precision_and_every_way_to_give_a_token_works(stack: Stack) {
     let second = 1_767_571_200_i64;
     let times = [
         ("ns", second * 1_000_000_000),
@@ -78,9 +85,7 @@ fn every_precision_and_every_way_to_give_a_token_works() {
     stack.post("/write", "", "m,device=d value=1").expect(400);
 }
 
-#[test]
-fn good_lines_are_stored_beside_bad_ones() {
-    let stack = Stack::embedded();
+fn good_lines_are_stored_beside_bad_ones(stack: Stack) {
     let malformed =
         "m,device=a value=1 1767571200\nm,device=a value= 1767571200\nm,device=a,x= value=2 1767571201\nm,device=b value=3 1767571200\n";
     let v2 = stack.post("/api/v2/write?bucket=b&precision=s", "", malformed).expect(400);
@@ -103,18 +108,14 @@ fn good_lines_are_stored_beside_bad_ones() {
     assert_eq!((&letters[0]["text"], &letters[0]["format"]), (&json!("nonsense"), &json!("line")));
 }
 
-#[test]
-fn unlike_in_influxdb_the_first_value_wins() {
-    let stack = Stack::embedded();
+fn unlike_in_influxdb_the_first_value_wins(stack: Stack) {
     for value in [1, 2] {
         stack.send_line(&format!("m,device=d value={value} 1767571200000000")).expect(204);
     }
     assert_eq!(stored(&stack), [r"d m {} 1.0"]);
 }
 
-#[test]
-fn what_a_body_is_called_does_not_matter_but_its_coding_does() {
-    let stack = Stack::embedded();
+fn what_a_body_is_called_does_not_matter_but_its_coding_does(stack: Stack) {
     let line = "m,device=d value=1 1767571200000000000";
     for kind in ["", "text/plain; charset=utf-8", "application/octet-stream", "application/json", "application/x-www-form-urlencoded"] {
         stack.post("/api/v2/write?bucket=b", kind, line).expect(204);
@@ -126,9 +127,7 @@ fn what_a_body_is_called_does_not_matter_but_its_coding_does() {
     assert_eq!(stored(&stack).len(), 1);
 }
 
-#[test]
-fn the_side_routes_answer_as_influxdb_does() {
-    let stack = Stack::embedded();
+fn the_side_routes_answer_as_influxdb_does(stack: Stack) {
     let ask = |method: &str, target: &str| -> Answer { stack.ask(&Ask::new(method, target).anonymous()) };
     for method in ["GET", "HEAD"] {
         let ping = ask(method, "/ping").expect(204);
@@ -149,9 +148,7 @@ fn the_side_routes_answer_as_influxdb_does() {
     assert!(asked["results"][0]["error"].is_string(), "what cannot be answered says so: {asked}");
 }
 
-#[test]
-fn errors_come_in_influxdbs_form() {
-    let stack = Stack::embedded();
+fn errors_come_in_influxdbs_form(stack: Stack) {
     let refused = stack.ask(&Ask::post("/api/v2/write?bucket=b", "", "x").token("garbage")).expect(401);
     assert_eq!(refused.json()["code"], "unauthorized");
     assert!(stack.ask(&Ask::post("/write?db=b", "", "x").token("garbage")).expect(401).json()["error"].is_string());

@@ -6,6 +6,12 @@
 
 // `cfg(test)` tells clippy that these are tests, where unwrap is the assertion.
 #[cfg(test)]
+mod apart;
+#[cfg(test)]
+mod backends;
+#[cfg(test)]
+mod both;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod command_line;
@@ -22,21 +28,33 @@ mod hostile;
 #[cfg(test)]
 mod influx;
 #[cfg(test)]
+mod issuer;
+#[cfg(test)]
 mod journal;
 #[cfg(test)]
+mod kafka_faults;
+#[cfg(test)]
 mod main_job;
+#[cfg(test)]
+mod openid;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod outcomes;
 #[cfg(test)]
+mod pg_faults;
+#[cfg(test)]
 mod planted;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod rounds;
 #[cfg(test)]
 mod sealing;
+#[cfg(test)]
+mod secure;
 #[cfg(test)]
 mod simulate;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Each test compares with the oracle, which sorts and counts.
 
+use crate::both::{Kind, on_both};
 use crate::client::{Ask, Client, target};
 use crate::oracle::{
     DAY, HOUR, Key, MINUTE, MONDAY, Random, Reading, SECOND, Truth, as_json, as_lines, as_long_csv, as_ndjson, as_wide_csv, as_wide_json,
@@ -10,6 +11,17 @@ use crate::oracle::{
 use crate::stack::Stack;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+on_both! {
+    what_is_sent_in_any_format_comes_out_as_exact_statistics,
+    steps_and_groups_follow_the_oracle,
+    filters_choose_series_by_exact_names_globs_and_tags,
+    fill_shows_the_buckets_without_data,
+    pages_join_to_the_whole,
+    csv_that_readings_returns_can_be_sent_back,
+    the_same_question_has_the_same_tag_until_the_data_changes,
+    answers_keep_their_bytes_over_kill_9_and_restart,
+}
 
 /// Every kind of statistic.
 pub(crate) const ALL_STATISTICS: &str =
@@ -53,9 +65,7 @@ fn agree(rows: &[Value], expected: &BTreeMap<(Key, i64), Vec<(i64, f64)>>) {
     rows.iter().zip(expected.values()).for_each(|(row, points)| check_row(row, points));
 }
 
-#[test]
-fn what_is_sent_in_any_format_comes_out_as_exact_statistics() {
-    let stack = Stack::embedded();
+fn what_is_sent_in_any_format_comes_out_as_exact_statistics(stack: Stack) {
     let mut random = Random(1);
     let mut truth = Truth::default();
     for (name, send) in FORMATS {
@@ -98,9 +108,7 @@ type Grouped<'a> = ((i64, i64), &'a str, Option<i64>, &'a str, Label);
 /// Parameters of a filter, and what they keep.
 type Filter<'a> = (&'a [(&'a str, &'a str)], fn(&Key) -> bool);
 
-#[test]
-fn steps_and_groups_follow_the_oracle() {
-    let stack = Stack::embedded();
+fn steps_and_groups_follow_the_oracle(stack: Stack) {
     let truth = a_plant(&stack);
     let of_device: Label = |key| (key.0.clone(), key.1.clone(), BTreeMap::new());
     let of_line: Label = |key| {
@@ -126,9 +134,7 @@ fn steps_and_groups_follow_the_oracle() {
     }
 }
 
-#[test]
-fn filters_choose_series_by_exact_names_globs_and_tags() {
-    let stack = Stack::embedded();
+fn filters_choose_series_by_exact_names_globs_and_tags(stack: Stack) {
     let truth = a_plant(&stack);
     let (from, to) = (MONDAY, MONDAY + 3 * DAY);
     let questions: [Filter; 6] = [
@@ -148,9 +154,7 @@ fn filters_choose_series_by_exact_names_globs_and_tags() {
     }
 }
 
-#[test]
-fn fill_shows_the_buckets_without_data() {
-    let stack = Stack::embedded();
+fn fill_shows_the_buckets_without_data(stack: Stack) {
     let readings = [Reading::new("a", "m", MONDAY + HOUR, 1.0), Reading::new("a", "m", MONDAY + 3 * HOUR, 2.0)];
     stack.send(&as_json(&readings));
     stack.send(&as_json(&[Reading::new("elsewhen", "m", MONDAY - DAY, 1.0)]));
@@ -169,9 +173,7 @@ fn fill_shows_the_buckets_without_data() {
     }
 }
 
-#[test]
-fn pages_join_to_the_whole() {
-    let stack = Stack::embedded();
+fn pages_join_to_the_whole(stack: Stack) {
     a_plant(&stack);
     let (from, to) = (rfc3339(MONDAY), rfc3339(MONDAY + 2 * DAY));
     let range = [("from", from.as_str()), ("to", &to)];
@@ -192,9 +194,8 @@ fn pages_join_to_the_whole() {
     }
 }
 
-#[test]
-fn csv_that_readings_returns_can_be_sent_back() {
-    let (one, other) = (Stack::embedded(), Stack::embedded());
+fn csv_that_readings_returns_can_be_sent_back(kind: Kind) {
+    let (one, other) = (kind.start(), kind.start());
     let mut readings = series(&mut Random(3), "plant-a/press, \"7\"", "temperature", MONDAY, 100);
     readings.extend(series(&mut Random(4), "=1-2", "druck,°C", MONDAY, 10).into_iter().map(|reading| reading.tag("line", "a \"b\", c")));
     readings.push(Reading::new("precise", "m", MONDAY + 1, 0.1));
@@ -213,9 +214,7 @@ fn csv_that_readings_returns_can_be_sent_back() {
     assert_eq!(other.rows("/v1/readings", &[("from", &rfc3339(MONDAY)), ("to", &rfc3339(MONDAY + DAY))]), Truth::of(&readings).listed());
 }
 
-#[test]
-fn the_same_question_has_the_same_tag_until_the_data_changes() {
-    let stack = Stack::embedded();
+fn the_same_question_has_the_same_tag_until_the_data_changes(stack: Stack) {
     stack.send(&as_json(&series(&mut Random(5), "a", "m", MONDAY, 100)));
     stack.settled();
     let question = target("/v1/stats", &[("from", &rfc3339(MONDAY)), ("to", &rfc3339(MONDAY + DAY)), ("step", "1h")]);
@@ -237,9 +236,7 @@ fn the_same_question_has_the_same_tag_until_the_data_changes() {
     assert_ne!(changed.header("etag"), Some(tag.as_str()));
 }
 
-#[test]
-fn answers_keep_their_bytes_over_kill_9_and_restart() {
-    let mut stack = Stack::embedded();
+fn answers_keep_their_bytes_over_kill_9_and_restart(mut stack: Stack) {
     a_plant(&stack);
     stack
         .post(

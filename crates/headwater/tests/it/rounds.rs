@@ -5,11 +5,12 @@
 //! `HEADWATER_ROUNDS` says how many rounds there are. A life is a few rounds of one server; each has a seed, which is printed, and
 //! `HEADWATER_SEED=… HEADWATER_ROUNDS=6` lives the first of them again (the instants are the machine's own).
 
+use crate::both::{Kind, on_both};
 use crate::client::{Ask, Client, target};
 use crate::crash::{given, seed};
 use crate::oracle::Random;
 use crate::simulate::{ALL_FAULTS, Door, account_of, check, simulator};
-use crate::stack::{Builder, SOON, Stack, wait_for};
+use crate::stack::{SOON, Stack, wait_for};
 use crate::verify::verified;
 use headwater_simulator::journal::Journal;
 use serde_json::{Value, json};
@@ -20,6 +21,10 @@ use std::process::Child;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+on_both! {
+    a_fleet_that_is_killed_under_again_and_again_is_stored_as_its_journal_says,
+}
 
 /// After so many, what is stored is so much that looking at it takes most of the time.
 const ROUNDS_OF_A_LIFE: u64 = 6;
@@ -50,9 +55,9 @@ const FAILPOINTS: [(&str, u64); 14] = [
 /// How often it was killed where.
 type Kills = BTreeMap<String, u64>;
 
-#[test]
-fn a_fleet_that_is_killed_under_again_and_again_is_stored_as_its_journal_says() {
-    let (rounds, first) = (given("HEADWATER_ROUNDS").unwrap_or(12), seed());
+fn a_fleet_that_is_killed_under_again_and_again_is_stored_as_its_journal_says(kind: Kind) {
+    let unless_given = if kind == Kind::Embedded { 12 } else { 4 };
+    let (rounds, first) = (given("HEADWATER_ROUNDS").unwrap_or(unless_given), seed());
     let (next, kills, began) = (AtomicU64::new(0), Mutex::new(Kills::new()), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..LANES {
@@ -63,7 +68,7 @@ fn a_fleet_that_is_killed_under_again_and_again_is_stored_as_its_journal_says() 
                     if left == 0 {
                         return;
                     }
-                    let of_life = Life::new(first.wrapping_add(life)).live(left.min(ROUNDS_OF_A_LIFE));
+                    let of_life = Life::new(kind, first.wrapping_add(life)).live(left.min(ROUNDS_OF_A_LIFE));
                     for (place, n) in of_life {
                         *kills.lock().unwrap().entry(place).or_default() += n;
                     }
@@ -72,16 +77,23 @@ fn a_fleet_that_is_killed_under_again_and_again_is_stored_as_its_journal_says() 
         }
     });
     let kills = kills.into_inner().unwrap();
-    println!("{rounds} rounds from seed {first} on in {:?}: {kills:?}", began.elapsed());
+    println!("{kind:?}: {rounds} rounds from seed {first} on in {:?}: {kills:?}", began.elapsed());
     assert_eq!(kills.values().sum::<u64>(), rounds);
     if rounds >= 200 {
-        let missed: Vec<_> = FAILPOINTS.iter().filter(|(name, _)| !kills.contains_key(*name)).collect();
+        let missed: Vec<_> = failpoints(kind).filter(|(name, _)| !kills.contains_key(*name)).collect();
         assert!(missed.is_empty(), "never killed at {missed:?}");
     }
 }
 
-/// One data directory, and all that was ever sent to it.
+/// Those that a stack has. What happens inside of Kafka is not ours.
+fn failpoints(kind: Kind) -> impl Iterator<Item = (&'static str, u64)> {
+    let is_of_files = |name: &str| name.starts_with("log.") || name == "store.checkpoint";
+    FAILPOINTS.into_iter().filter(move |(name, _)| kind == Kind::Embedded || !is_of_files(name))
+}
+
+/// One data directory or topic and database, and all that was ever sent to it.
 struct Life {
+    kind: Kind,
     seed: u64,
     random: Random,
     stack: Stack,
@@ -90,11 +102,11 @@ struct Life {
 }
 
 impl Life {
-    fn new(seed: u64) -> Self {
-        println!("HEADWATER_SEED={seed}");
+    fn new(kind: Kind, seed: u64) -> Self {
+        println!("{kind:?} HEADWATER_SEED={seed}");
         // Small commits and early ones, so that more of them are hit.
-        let stack = Builder::default().env("HEADWATER_INGEST__BATCH_MS", "50").env("HEADWATER_ROLLUP__INTERVAL_MS", "50").start();
-        Self { seed, random: Random(seed), door: Door::to(&stack), stack, kills: Kills::new() }
+        let stack = kind.builder().env("HEADWATER_INGEST__BATCH_MS", "50").env("HEADWATER_ROLLUP__INTERVAL_MS", "50").start();
+        Self { kind, seed, random: Random(seed), door: Door::to(&stack), stack, kills: Kills::new() }
     }
 
     fn live(mut self, rounds: u64) -> Kills {
@@ -108,8 +120,9 @@ impl Life {
     }
 
     fn round(&mut self, round: u64) {
-        let order = self.random.below(FAILPOINTS.len() as u64 + 4) as usize;
-        let order = FAILPOINTS.get(order).map(|(name, most)| (*name, 1 + self.random.below(*most)));
+        let places: Vec<_> = failpoints(self.kind).collect();
+        let order = self.random.below(places.len() as u64 + 4) as usize;
+        let order = places.get(order).map(|(name, most)| (*name, 1 + self.random.below(*most)));
         let place = self.killed(order, round);
         *self.kills.entry(place).or_default() += 1;
         self.look();
@@ -188,7 +201,7 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("failed: HEADWATER_SEED={} after {:?}", self.seed, self.kills);
+            println!("failed: {:?} HEADWATER_SEED={} after {:?}", self.kind, self.seed, self.kills);
         }
     }
 }
@@ -198,7 +211,7 @@ fn journal(stack: &Stack) -> PathBuf {
 }
 
 /// Questions whose answers are the same before and after, sealed or not. (Sealing adds dead letters.)
-fn answers(stack: &Stack) -> Vec<Vec<u8>> {
+pub(crate) fn answers(stack: &Stack) -> Vec<Vec<u8>> {
     let range = [("from", "1990-01-01T00:00:00Z"), ("to", "2040-01-01T00:00:00Z"), ("limit", "100000")];
     let ask = |path: &str, more: &[(&str, &str)]| target(path, &[&range[..], more].concat());
     let statistics = ("stats", "count,sum,min,max,avg,stddev,first,last,p50,p99");

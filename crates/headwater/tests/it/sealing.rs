@@ -2,6 +2,7 @@
 //!
 //! The other truth is a server that never seals.
 
+use crate::both::{Kind, on_both};
 use crate::client::{Ask, target};
 use crate::main_job::{ALL_STATISTICS, counts};
 use crate::oracle::{DAY, HOUR, MINUTE, MONDAY, Random, Reading, SECOND, as_json, rfc3339, series};
@@ -10,8 +11,16 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 
+on_both! {
+    answers_have_the_same_bytes_sealed_or_not,
+    a_conflict_is_kept_as_one_letter,
+    a_kill_at_any_stage_of_a_replacement_changes_no_answer,
+    what_is_large_is_sealed_by_itself,
+    the_command_prints_what_was_settled,
+}
+
 /// Two days of sparse, dense and very dense series, with repeats and contradictions.
-fn a_plant(seed: u64) -> Vec<Reading> {
+pub(crate) fn a_plant(seed: u64) -> Vec<Reading> {
     let mut random = Random(seed);
     let mut readings = Vec::new();
     for (device, line) in [("plant-a/oven", Some("1")), ("plant-a/press", Some("2")), ("plant-b/press", None)] {
@@ -36,7 +45,7 @@ fn a_plant(seed: u64) -> Vec<Reading> {
 }
 
 /// Readings that come after the others of their days were sealed: new times, known times, another day.
-fn late(seed: u64) -> Vec<Reading> {
+pub(crate) fn late(seed: u64) -> Vec<Reading> {
     let mut random = Random(seed);
     let mut readings = series(&mut random, "plant-b/press", "pressure", MONDAY + 7 * MINUTE, 300);
     readings.extend(series(&mut random, "plant-b/press", "late", MONDAY - 3 * DAY, 100));
@@ -73,13 +82,18 @@ fn questions() -> Vec<String> {
     questions
 }
 
-type Answers = BTreeMap<String, String>;
+pub(crate) type Answers = BTreeMap<String, String>;
 
-fn answers(stack: &Stack) -> Answers {
-    questions().into_iter().map(|question| (question.clone(), stack.get(&question).ok().text())).collect()
+pub(crate) fn answers(stack: &Stack) -> Answers {
+    answers_to(stack, 1)
 }
 
-fn same(found: &Answers, expected: &Answers, when: &str) {
+/// Answers to every `nth` question, where there are many occasions to ask.
+fn answers_to(stack: &Stack, nth: usize) -> Answers {
+    questions().into_iter().step_by(nth).map(|question| (question.clone(), stack.get(&question).ok().text())).collect()
+}
+
+pub(crate) fn same(found: &Answers, expected: &Answers, when: &str) {
     let other: Vec<&String> =
         expected.iter().filter(|(question, text)| found.get(*question) != Some(text)).map(|(question, _)| question).collect();
     assert!(other.is_empty(), "{when}, {} of {} answers have other bytes: {other:#?}", other.len(), expected.len());
@@ -90,13 +104,12 @@ fn seal(stack: &Stack) -> Value {
 }
 
 /// A server that never seals.
-pub(crate) fn open_only() -> Stack {
-    Builder::default().env("HEADWATER__ROLES", "gateway,ingest,api").start()
+pub(crate) fn open_only(kind: Kind) -> Stack {
+    kind.builder().env("HEADWATER__ROLES", "gateway,ingest,api").start()
 }
 
-#[test]
-fn answers_have_the_same_bytes_sealed_or_not() {
-    let (stack, open) = (Stack::embedded(), open_only());
+fn answers_have_the_same_bytes_sealed_or_not(kind: Kind) {
+    let (stack, open) = (kind.start(), open_only(kind));
     for stack in [&stack, &open] {
         send(stack, &a_plant(1));
     }
@@ -129,8 +142,38 @@ fn answers_have_the_same_bytes_sealed_or_not() {
 }
 
 #[test]
-fn a_conflict_is_kept_as_one_letter() {
-    let stack = Stack::embedded();
+fn answers_have_the_same_bytes_embedded_and_scaled() {
+    let mut stacks = [Kind::Embedded, Kind::Scaled].map(Kind::start);
+    let alike = |[embedded, scaled]: &[Stack; 2], when: &str| {
+        same(&answers(scaled), &answers(embedded), when);
+        assert_eq!(counts(&scaled.status()), counts(&embedded.status()), "{when}");
+    };
+    for (part, readings) in [a_plant(5), late(6)].iter().enumerate() {
+        stacks.iter().for_each(|stack| send(stack, readings));
+        alike(&stacks, &format!("part {part}, open"));
+        stacks.iter_mut().for_each(Stack::restart);
+        alike(&stacks, &format!("part {part}, open and killed"));
+        let [embedded, scaled] = stacks.each_ref().map(seal);
+        assert_eq!(scaled, embedded, "part {part}: what was settled");
+        assert_eq!(scaled["unsealed"], 0);
+        alike(&stacks, &format!("part {part}, sealed"));
+        stacks.iter_mut().for_each(Stack::restart);
+        alike(&stacks, &format!("part {part}, sealed and killed"));
+    }
+    let [embedded, scaled] = stacks.each_ref().map(letters);
+    assert_eq!(scaled, embedded);
+    assert!(!embedded.is_empty());
+}
+
+/// What is kept of conflicts, but for their ids and when they were found.
+fn letters(stack: &Stack) -> Vec<String> {
+    let letters = stack.rows("/v1/dead-letters", &[("reason", "conflict")]);
+    let mut letters: Vec<_> = letters.iter().map(|letter| format!("{} {} {}", letter["device"], letter["count"], letter["text"])).collect();
+    letters.sort_unstable();
+    letters
+}
+
+fn a_conflict_is_kept_as_one_letter(stack: Stack) {
     for value in [1.0, 2.5, 2.5, 1.0] {
         send(&stack, &[Reading::new("a", "m", MONDAY, value)]);
     }
@@ -145,28 +188,13 @@ fn a_conflict_is_kept_as_one_letter() {
     assert_eq!(counts(&stack.status())["dead"], 0, "it is counted as a conflict");
 }
 
-#[test]
-fn a_kill_before_a_replacement_begins_changes_no_answer() {
-    killed_at("store.replace.begin");
-}
-
-#[test]
-fn a_kill_inside_a_replacement_changes_no_answer() {
-    killed_at("store.replace.before_commit");
-}
-
-#[test]
-fn a_kill_after_a_replacement_changes_no_answer() {
-    killed_at("store.replace.after_commit");
-}
-
-/// Seals until the server dies there, for the first shard and for a later one; starts it again, and looks.
-fn killed_at(failpoint: &str) {
-    let mut stack = Stack::embedded();
+/// Seals until the server dies at each stage, for the first shard and for a later one; starts it again, and looks.
+fn a_kill_at_any_stage_of_a_replacement_changes_no_answer(mut stack: Stack) {
     send(&stack, &a_plant(3));
-    let expected = answers(&stack);
+    let (expected, of_some) = (answers(&stack), answers_to(&stack, 7));
     let before = counts(&stack.status());
-    for nth in [1, 3] {
+    let stages = ["store.replace.begin", "store.replace.before_commit", "store.replace.after_commit"];
+    for (failpoint, nth) in stages.into_iter().flat_map(|failpoint| [(failpoint, 1), (failpoint, 3)]) {
         stack.kill9();
         stack.start_or_die(&[("HEADWATER_FAILPOINT", &format!("{failpoint}:{nth}"))]).unwrap_or_else(|status| {
             panic!("nothing is due by itself, but it ended with {status}");
@@ -175,7 +203,7 @@ fn killed_at(failpoint: &str) {
         assert_eq!(cut.status.code(), Some(1), "the server dies under it");
         assert_eq!(stack.ended().signal(), Some(9), "it dies at {failpoint}, of nothing else");
         stack.start();
-        same(&answers(&stack), &expected, &format!("after a kill at {failpoint}:{nth}"));
+        same(&answers_to(&stack, 7), &of_some, &format!("after a kill at {failpoint}:{nth}"));
         assert_eq!(counts(&stack.status())["received"], before["received"]);
     }
     assert_eq!(seal(&stack)["unsealed"], 0);
@@ -184,9 +212,8 @@ fn killed_at(failpoint: &str) {
     assert_eq!((after["received"], after["unsealed"]), (before["received"], 0));
 }
 
-#[test]
-fn what_is_large_is_sealed_by_itself() {
-    let stack = Builder::default().env("HEADWATER_ROLLUP__INTERVAL_MS", "50").start();
+fn what_is_large_is_sealed_by_itself(builder: Builder) {
+    let stack = builder.env("HEADWATER_ROLLUP__INTERVAL_MS", "50").start();
     let readings: Vec<Reading> = (0..66_000).map(|n| Reading::new("a", "m", MONDAY + n * SECOND, (n % 100) as f64)).collect();
     readings.chunks(10_000).for_each(|chunk| drop(stack.send(&as_json(chunk))));
     stack.settled();
@@ -201,7 +228,7 @@ fn what_is_large_is_sealed_by_itself() {
 
 #[test]
 fn where_rollup_does_not_run_there_is_nothing_to_ask() {
-    let stack = open_only();
+    let stack = open_only(Kind::Embedded);
     stack.ask(&Ask::new("POST", "/v1/seal")).expect(404).problem();
     let refused = stack.run(&["seal"]);
     assert_eq!(refused.status.code(), Some(1));
@@ -209,9 +236,7 @@ fn where_rollup_does_not_run_there_is_nothing_to_ask() {
     assert_eq!(stack.status()["roles"], json!(["gateway", "ingest", "api"]));
 }
 
-#[test]
-fn the_command_prints_what_was_settled() {
-    let stack = Stack::embedded();
+fn the_command_prints_what_was_settled(stack: Stack) {
     send(&stack, &[Reading::new("a", "m", MONDAY, 1.0), Reading::new("a", "m", MONDAY + 1, 1.0)]);
     assert_eq!(stack.output(&["seal"]), "STORED  DUPLICATE  CONFLICT  UNSEALED\n     2          0         0         0\n");
     assert_eq!(stack.output(&["seal", "-o", "csv"]), "stored,duplicate,conflict,unsealed\r\n0,0,0,0\r\n");

@@ -2,6 +2,7 @@
 //!
 //! The journal of the simulator is the oracle: by key, time and value it says what must be there and what may be.
 
+use crate::both::on_both;
 use crate::client::Client;
 use crate::oracle::rfc3339;
 use crate::stack::{HEADWATER, SOON, Stack, clean, signal, wait_for};
@@ -15,30 +16,42 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+on_both! {
+    a_fleet_with_every_fault_and_two_kills_is_stored_as_its_journal_says_in_json,
+    a_fleet_with_every_fault_and_two_kills_is_stored_as_its_journal_says_in_line_protocol,
+}
+
 const EVER: [(&str, &str); 3] = [("from", "1990-01-01T00:00:00Z"), ("to", "2040-01-01T00:00:00Z"), ("limit", "100000")];
 /// Everything goes wrong, and often enough to be met in a few seconds.
 pub(crate) const ALL_FAULTS: &str =
     "duplicates=3%,retries=5%,late=3%,out_of_order=3%,future=1%,malformed=1%,nan=1%,clock_jump=4%,offline=4%";
 
-/// One address for a server that comes back on another port: bytes to and fro, and a cut where the server is cut.
+/// One address for servers that come back on other ports: bytes to and fro, and a cut where the server is cut.
 pub(crate) struct Door {
     /// Where it is.
     pub(crate) url: String,
-    behind: Arc<Mutex<String>>,
+    behind: Arc<Mutex<Vec<String>>>,
 }
 
 impl Door {
     /// In front of a stack.
     pub(crate) fn to(stack: &Stack) -> Self {
+        Self::to_all(std::slice::from_ref(stack))
+    }
+
+    /// In front of several, which take turns.
+    pub(crate) fn to_all(stacks: &[Stack]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let behind = Arc::new(Mutex::new(stack.base.clone()));
-        let address = Arc::clone(&behind);
+        let behind = Arc::new(Mutex::new(stacks.iter().map(|stack| stack.base.clone()).collect::<Vec<_>>()));
+        let addresses = Arc::clone(&behind);
         std::thread::spawn(move || {
-            for device in listener.incoming().map_while(Result::ok) {
-                let address = address.lock().unwrap().clone();
+            for (turn, device) in listener.incoming().map_while(Result::ok).enumerate() {
+                let mut addresses = addresses.lock().unwrap().clone();
+                let first = turn % addresses.len();
+                addresses.rotate_left(first);
                 // Nobody is behind it: the connection closes.
-                if let Ok(server) = TcpStream::connect(address.trim_start_matches("http://")) {
+                if let Some(server) = addresses.iter().find_map(|address| TcpStream::connect(address.trim_start_matches("http://")).ok()) {
                     pass(&device, &server);
                     pass(&server, &device);
                 }
@@ -49,7 +62,12 @@ impl Door {
 
     /// The server is on another port now.
     pub(crate) fn moved(&self, stack: &Stack) {
-        *self.behind.lock().unwrap() = stack.base.clone();
+        self.moved_all(std::slice::from_ref(stack));
+    }
+
+    /// The servers are on other ports now.
+    pub(crate) fn moved_all(&self, stacks: &[Stack]) {
+        *self.behind.lock().unwrap() = stacks.iter().map(|stack| stack.base.clone()).collect();
     }
 }
 
@@ -123,8 +141,7 @@ fn true_to_its_seed(account: &Account) {
     }
 }
 
-fn survives(format: &str, seed: &str) {
-    let mut stack = Stack::embedded();
+fn survives(mut stack: Stack, format: &str, seed: &str) {
     let door = Door::to(&stack);
     let arguments = [
         "--devices",
@@ -167,14 +184,12 @@ fn survives(format: &str, seed: &str) {
     assert!(told["readings"]["rejected"].as_u64() > Some(0), "{told}");
 }
 
-#[test]
-fn a_fleet_with_every_fault_and_two_kills_is_stored_as_its_journal_says_in_json() {
-    survives("json", "11");
+fn a_fleet_with_every_fault_and_two_kills_is_stored_as_its_journal_says_in_json(stack: Stack) {
+    survives(stack, "json", "11");
 }
 
-#[test]
-fn a_fleet_with_every_fault_and_two_kills_is_stored_as_its_journal_says_in_line_protocol() {
-    survives("line", "12");
+fn a_fleet_with_every_fault_and_two_kills_is_stored_as_its_journal_says_in_line_protocol(stack: Stack) {
+    survives(stack, "line", "12");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! Invariants: stacks of one test run never share a port or a directory; a server never outlives its stack; what the server
 //! said is shown when the test fails.
 
+use crate::backends::Backends;
 use crate::client::{Client, target};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -60,9 +61,24 @@ fn address_in(said: &str) -> Option<String> {
 pub(crate) struct Builder {
     wrapper: Vec<String>,
     environment: Vec<(String, String)>,
+    roles: Vec<String>,
+    backends: Option<Arc<Backends>>,
 }
 
 impl Builder {
+    /// Runs only these roles (`headwater run ROLE…`), not all of them (`headwater up`).
+    pub(crate) fn run(mut self, roles: &[&str]) -> Self {
+        self.roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        self
+    }
+
+    /// On a topic of Kafka and a database of PostgreSQL, which are there as long as any stack on them.
+    pub(crate) fn on(mut self, backends: &Arc<Backends>) -> Self {
+        self.environment.extend(backends.environment());
+        self.backends = Some(Arc::clone(backends));
+        self
+    }
+
     /// Sets a variable of the server's environment, at this start and every later one.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -89,9 +105,11 @@ impl Builder {
             data,
             environment: self.environment,
             wrapper: self.wrapper,
+            roles: self.roles,
             server: None,
             client: Client::nowhere(),
             fallen: Vec::new(),
+            backends: self.backends,
         };
         stack.start_or_die(&[]).unwrap_or_else(|status| panic!("the server ended with {status} before it was ready"));
         stack.wrapper.clear();
@@ -108,10 +126,13 @@ pub(crate) struct Stack {
     pub(crate) data: PathBuf,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
+    roles: Vec<String>,
     server: Option<Server>,
     client: Client,
     /// What earlier servers of this stack said.
     fallen: Vec<String>,
+    /// Where it keeps things that are not in its directory; held until the server is gone.
+    backends: Option<Arc<Backends>>,
 }
 
 struct Server {
@@ -133,6 +154,11 @@ impl Stack {
     /// One process, everything embedded, nothing else.
     pub(crate) fn embedded() -> Self {
         Builder::default().start()
+    }
+
+    /// Where it keeps things, unless they are embedded.
+    pub(crate) fn backends(&self) -> Option<&Arc<Backends>> {
+        self.backends.as_ref()
     }
 
     /// The process id of the server.
@@ -202,7 +228,12 @@ impl Stack {
     fn launch(&self, more: &[(&str, &str)]) -> Server {
         let mut words = self.wrapper.iter().map(String::as_str).chain([HEADWATER]);
         let mut command = clean(words.next().unwrap());
-        command.args(words).arg("up").arg("--data-dir").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
+        command.args(words);
+        match self.roles.as_slice() {
+            [] => command.arg("up"),
+            roles => command.arg("run").args(roles),
+        };
+        command.arg("--data-dir").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).envs(more.iter().copied());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap_or_else(|why| panic!("{command:?}: {why}"));
         let said = Arc::new(Mutex::new(String::new()));
@@ -257,7 +288,10 @@ impl Stack {
 
     /// A token of the built-in issuer, from the command line.
     pub(crate) fn issue(&self, arguments: &[&str]) -> String {
-        let issued = clean(HEADWATER).args(["token", "issue", "--data-dir"]).arg(self.data_seen()).args(arguments).output().unwrap();
+        let mut command = clean(HEADWATER);
+        command.args(["token", "issue", "--data-dir"]).arg(self.data_seen()).args(arguments);
+        let key_file = self.environment.iter().filter(|(name, _)| name == "HEADWATER_AUTH__KEY_FILE");
+        let issued = command.envs(key_file.map(|(name, value)| (name, value))).output().unwrap();
         assert!(issued.status.success(), "token issue: {}", String::from_utf8_lossy(&issued.stderr));
         String::from_utf8(issued.stdout).unwrap().trim().to_owned()
     }
@@ -266,6 +300,14 @@ impl Stack {
     pub(crate) fn data_seen(&self) -> PathBuf {
         let inside = PathBuf::from(format!("/proc/{}/root", self.pid())).join(self.data.strip_prefix("/").unwrap());
         if inside.exists() { inside } else { self.data.clone() }
+    }
+
+    /// A command that works on what the server keeps (`headwater verify`), not through it.
+    pub(crate) fn beside(&self, command: &str) -> Command {
+        let mut beside = clean(HEADWATER);
+        beside.arg(command).arg("--data-dir").arg(&self.data);
+        beside.envs(self.backends.iter().flat_map(|backends| backends.environment()));
+        beside
     }
 
     /// Runs a client command against this server, with its admin token, in the directory of the test's files.

@@ -69,7 +69,7 @@ fn what_cannot_work_is_refused_before_anything_is_made() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");
     let file = home.path().join("headwater.toml");
-    std::fs::write(&file, "rolls = [\"gateway\"]\n[http]\nlisten = \"nowhere\"\n[store]\nurl = \"postgres://db\"\n").unwrap();
+    std::fs::write(&file, "rolls = [\"gateway\"]\n[http]\nlisten = \"nowhere\"\n[store]\nurl = \"mysql://db\"\n").unwrap();
     let (status, said) = refused_start(&data, &["--config", file.to_str().unwrap()]);
     assert_eq!(status.code(), Some(2), "{said}");
     for problem in ["rolls", "http.listen", "store.url"] {

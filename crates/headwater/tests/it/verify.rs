@@ -1,14 +1,20 @@
 //! `headwater verify`: clean beside a server at work; what is damaged on the disk is named and hides nothing else.
 
+use crate::both::{Kind, on_both};
 use crate::oracle::{MONDAY, Random, Reading, SECOND, as_json, as_ndjson, series};
 use crate::stack::{HEADWATER, Stack, clean};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+on_both! {
+    a_store_is_clean_beside_a_server_that_writes_and_seals,
+    rows_that_are_gone_are_missed,
+}
+
 /// Exit code and the JSON of `headwater verify`.
 pub(crate) fn verified(stack: &Stack, arguments: &[&str]) -> (i32, Value) {
-    let output = clean(HEADWATER).args(["verify", "--json", "--data-dir"]).arg(&stack.data).args(arguments).output().unwrap();
+    let output = stack.beside("verify").arg("--json").args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let code = output.status.code().unwrap();
     (code, serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{code}: {why}: {said}")))
@@ -20,9 +26,8 @@ fn fleet() -> Vec<Reading> {
     (0..5).flat_map(|n| series(&mut random, &format!("pump-{n}"), "flow", MONDAY, 9_000)).collect()
 }
 
-/// A stopped server's directory with the fleet sealed, and how many readings are stored.
-fn sealed() -> (Stack, u64) {
-    let mut stack = Stack::embedded();
+/// The fleet sealed, the server stopped, and how many readings are stored.
+fn sealed(mut stack: Stack) -> (Stack, u64) {
     stack.file("fleet.ndjson", as_ndjson(&fleet()));
     stack.output(&["import", "fleet.ndjson"]);
     stack.settled();
@@ -34,10 +39,19 @@ fn sealed() -> (Stack, u64) {
     (stack, stored)
 }
 
-/// Changes `store.db` behind Headwater's back.
+/// Changes a row of the store behind Headwater's back.
 fn change(stack: &Stack, sql: &str) {
-    let changed = Connection::open(stack.data.join("store.db")).unwrap().execute(sql, []).unwrap();
+    let changed = match stack.backends() {
+        None => Connection::open(stack.data.join("store.db")).unwrap().execute(sql, []).unwrap(),
+        Some(backends) => backends.sql(&format!("{sql} RETURNING 1")).lines().count(),
+    };
     assert_eq!(changed, 1, "{sql}");
+}
+
+/// What chooses one row in the midst of a table.
+fn some_row(stack: &Stack, table: &str) -> String {
+    let id = if stack.backends().is_some() { "ctid" } else { "id" };
+    format!("{id} = (SELECT {id} FROM {table} ORDER BY {id} LIMIT 1 OFFSET (SELECT count(*) / 3 FROM {table}))")
 }
 
 /// A flipped bit in the middle of the bytes of one row.
@@ -54,9 +68,7 @@ fn some_id(stack: &Stack, table: &str) -> i64 {
     Connection::open(stack.data.join("store.db")).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
 }
 
-#[test]
-fn a_store_is_clean_beside_a_server_that_writes_and_seals() {
-    let stack = Stack::embedded();
+fn a_store_is_clean_beside_a_server_that_writes_and_seals(stack: Stack) {
     stack.file("fleet.ndjson", as_ndjson(&fleet()));
     stack.output(&["import", "fleet.ndjson"]);
     stack.settled();
@@ -105,7 +117,7 @@ impl Drop for Stops<'_> {
 
 #[test]
 fn damaged_chunks_and_rollups_are_named_and_hide_nothing_else() {
-    let (stack, stored) = sealed();
+    let (stack, stored) = sealed(Stack::embedded());
     let (chunk, rollup) = (some_id(&stack, "chunks"), some_id(&stack, "rollups"));
     flip(&stack, "chunks", chunk);
     let (code, report) = verified(&stack, &[]);
@@ -128,14 +140,29 @@ fn damaged_chunks_and_rollups_are_named_and_hide_nothing_else() {
     assert!(said.contains("/flow), chunk from 2026-01-") && said.ends_with("2 differences\n"), "{said}");
 }
 
+/// Arrays are damaged by whoever writes to the database; what beside them tells so are the rollups.
 #[test]
-fn rows_that_are_gone_are_missed() {
-    let (stack, _) = sealed();
-    change(&stack, &format!("DELETE FROM rollups WHERE id = {}", some_id(&stack, "rollups")));
+fn changed_rows_of_a_database_are_named() {
+    let (stack, _) = sealed(Kind::Scaled.start());
+    change(&stack, &format!("UPDATE chunks SET \"values\"[2] = \"values\"[2] + 1 WHERE {}", some_row(&stack, "chunks")));
+    let (code, report) = verified(&stack, &[]);
+    let places: Vec<_> = report["first"].as_array().unwrap().iter().map(|found| found["place"].as_str().unwrap()).collect();
+    assert!(code == 1 && !places.is_empty() && places.iter().all(|place| place.contains("rollup of 2026-01-")), "{report}");
+    let before = report["differences"].as_u64().unwrap();
+    let flipped = "set_byte(summary, length(summary) / 2, get_byte(summary, length(summary) / 2) # 16)";
+    change(&stack, &format!("UPDATE rollups SET summary = {flipped} WHERE {}", some_row(&stack, "rollups")));
+    let (code, report) = verified(&stack, &[]);
+    assert!(code == 1 && report["differences"].as_u64() >= Some(before), "{report}");
+    assert!(report["first"].to_string().contains("damaged"), "{report}");
+}
+
+fn rows_that_are_gone_are_missed(stack: Stack) {
+    let (stack, _) = sealed(stack);
+    change(&stack, &format!("DELETE FROM rollups WHERE {}", some_row(&stack, "rollups")));
     let (code, report) = verified(&stack, &[]);
     assert_eq!((code, &report["differences"]), (1, &Value::from(1)), "{report}");
     assert!(report["first"][0]["place"].as_str().unwrap().contains("rollup of") && report["first"][0]["found"] == "no rollup", "{report}");
-    change(&stack, &format!("DELETE FROM chunks WHERE id = {}", some_id(&stack, "chunks")));
+    change(&stack, &format!("DELETE FROM chunks WHERE {}", some_row(&stack, "chunks")));
     let (code, report) = verified(&stack, &[]);
     let rules: Vec<_> = report["first"].as_array().unwrap().iter().map(|found| found["rule"].as_str().unwrap()).collect();
     assert_eq!(code, 1);
@@ -173,4 +200,32 @@ fn what_cannot_be_asked_is_told() {
     let (code, said) = run(&["--data-dir", "elsewhere"]);
     assert!(code == 1 && said.contains("there is no store in the data directory elsewhere"), "{code} {said}");
     assert!(!stack.home.path().join("elsewhere").exists());
+}
+
+#[test]
+fn a_database_is_found_by_a_file_and_one_that_cannot_be_read_is_told() {
+    let stack = Kind::Scaled.start();
+    stack.send(&as_json(&[Reading::new("a", "m", MONDAY, 1.0)]));
+    stack.settled();
+    let backends = stack.backends().unwrap();
+    let verify = |url: &str| {
+        let file = stack.file("headwater.toml", format!("[store]\nurl = '{url}'\n"));
+        let output = clean(HEADWATER).args(["verify", "--json", "--config"]).arg(file).current_dir(stack.home.path()).output().unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, report, said) = verify(&backends.store_url());
+    let report: Value = serde_json::from_str(&report).unwrap_or_else(|why| panic!("{code}: {why}: {said}"));
+    assert_eq!((code, &report["clean"], &report["received"]), (0, &Value::from(true), &Value::from(1)), "{report}");
+    let (code, _, said) = verify(&format!("{}_not", backends.store_url()));
+    assert!(code == 1 && said.contains(&format!("{}_not", backends.name)), "{code} {said}");
+    // A database that nobody has prepared is not prepared by who only looks.
+    backends.sql("CREATE SCHEMA empty");
+    let (code, _, said) = verify(&format!("{}?options=-csearch_path%3Dempty", backends.store_url()));
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(backends.sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'empty'::regnamespace"), "0", "{said}");
+    assert!(!stack.home.path().join("headwater-data").exists());
 }

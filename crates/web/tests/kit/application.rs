@@ -4,7 +4,7 @@ use crate::support::{app, ask, busy_face, dummies, face, token};
 use axum::Router;
 use axum::routing::{delete, get};
 use headwater_core::health::Health;
-use headwater_web::{Access, Config, Errors, Face, ROUTES, Scope, Scopes};
+use headwater_web::{Access, Config, Face, ROUTES, Scope, Scopes};
 use serde_json::Value;
 
 /// A path that matches a route.
@@ -128,7 +128,7 @@ async fn influx_clients_get_their_own_words_and_may_use_their_own_ways() {
     assert_eq!(ask(&app, "POST", "/api/v2/write", &[("authorization", &format!("Token {good}"))]).await.0, 200);
     for route in ROUTES {
         let (_, head, _) = ask(&app, route.method, &path(route.path), &[]).await;
-        assert_eq!(head.headers().contains_key("x-influxdb-version"), route.errors != Errors::Problem, "{route:?}");
+        assert_eq!(head.headers().contains_key("x-influxdb-version"), route.errors.are_influx(), "{route:?}");
     }
 }
 

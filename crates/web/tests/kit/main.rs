@@ -4,4 +4,6 @@
 
 mod application;
 mod connections;
+mod providers;
 mod support;
+mod tls;

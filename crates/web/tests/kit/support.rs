@@ -6,12 +6,12 @@ use axum::http::{Method, Request, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, on, post};
 use headwater_core::clock::{Clock, SystemClock};
 use headwater_core::health::Health;
-use headwater_web::{Budget, Caller, Config, Error, Face, Grant, ROUTES, RequestId, Route, Scopes, SigningKey, Verifier};
+use headwater_web::{Budget, Caller, Config, Error, Face, Grant, Provider, ROUTES, RequestId, Route, Scopes, SigningKey, Tls, Verifier};
 use http_body_util::BodyExt;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -56,13 +56,21 @@ fn dummy(route: &Route) -> MethodRouter {
     on(MethodFilter::try_from(method).unwrap(), |id: RequestId| async move { format!("ok {}", id.0) })
 }
 
-/// The application of the dummy gateway, rollup and api.
+/// The application of the dummy gateway, rollup, api and issuer.
 pub(crate) fn dummies() -> Router {
-    app(vec![face("gateway"), face("rollup"), face("api")], &Config::default())
+    app(vec![face("gateway"), face("rollup"), face("api"), face("issuer")], &Config::default())
 }
 
 pub(crate) fn app(faces: Vec<Face>, config: &Config) -> Router {
     headwater_web::app(faces, verifier(), Health::default(), config)
+}
+
+/// The application of a dummy api that also takes tokens of others; their keys are kept fresh for as long as the runtime lives.
+pub(crate) fn app_with(providers: Vec<Provider>) -> Router {
+    let own = Verifier::new(vec![KEY.verifying_key()], "headwater", "headwater", Arc::new(SystemClock));
+    let verifier = Arc::new(providers.into_iter().fold(own, Verifier::with));
+    drop(tokio::spawn(Arc::clone(&verifier).keep_fresh(CancellationToken::new())));
+    headwater_web::app(vec![face("api")], verifier, Health::default(), &Config::default())
 }
 
 /// How a test holds the handler of `POST /query`.
@@ -117,9 +125,10 @@ pub(crate) async fn ask(app: &Router, method: &str, path: &str, headers: &[(&str
 /// A server on a free port.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) soft: CancellationToken,
     pub(crate) hard: CancellationToken,
-    pub(crate) served: JoinHandle<anyhow::Result<()>>,
+    pub(crate) served: JoinHandle<()>,
 }
 
 impl Server {
@@ -128,8 +137,9 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
         let app = app(vec![face], &config);
-        let served = tokio::spawn(headwater_web::serve(listener, app, config, soft.clone(), hard.clone()));
-        Self { address, soft, hard, served }
+        let tls = Tls::of(&config).unwrap();
+        let serving = headwater_web::serve_with(listener, app, config, tls.clone(), soft.clone(), hard.clone());
+        Self { address, tls, soft, hard, served: tokio::spawn(serving) }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -145,16 +155,16 @@ impl Server {
 
     /// Waits for it to have stopped.
     pub(crate) async fn stopped(self) {
-        timeout(DEADLINE, self.served).await.expect("the server stops").unwrap().unwrap();
+        timeout(DEADLINE, self.served).await.expect("the server stops").unwrap();
     }
 }
 
-pub(crate) async fn send(stream: &mut TcpStream, text: &str) {
+pub(crate) async fn send(stream: &mut (impl AsyncWrite + Unpin), text: &str) {
     timeout(DEADLINE, stream.write_all(text.as_bytes())).await.expect("the server takes what is sent").unwrap();
 }
 
 /// Everything that comes until the server closes the connection.
-pub(crate) async fn to_end(stream: &mut TcpStream) -> String {
+pub(crate) async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     // A reset after the answer is an end too.
     drop(timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("the server closes the connection"));
@@ -162,7 +172,7 @@ pub(crate) async fn to_end(stream: &mut TcpStream) -> String {
 }
 
 /// One answer on a connection that stays open.
-pub(crate) async fn answer(stream: &mut TcpStream) -> String {
+pub(crate) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let reading = async {
         let mut bytes = Vec::new();
         loop {

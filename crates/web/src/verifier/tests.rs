@@ -1,13 +1,13 @@
 //! Tokens that are taken and tokens that are refused.
 
 use super::*;
-use crate::access::Scope;
+use crate::access::{Scope, Scopes};
+use crate::token::{Grant, SigningKey};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use headwater_core::clock::ManualClock;
+use headwater_core::glob::DevicePatterns;
 use serde_json::{Value, json};
 
 const NOW_S: i64 = 1_763_910_000;

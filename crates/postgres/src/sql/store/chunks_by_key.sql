@@ -1,0 +1,3 @@
+SELECT c.series, c.first, c.last, c.readings, c.step, c.offsets, c.wide, c."values"
+FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS k (day, series, first)
+CROSS JOIN LATERAL (SELECT * FROM chunks c WHERE c.day = k.day AND c.shard = $1 AND c.series = k.series AND c.first = k.first OFFSET 0) c

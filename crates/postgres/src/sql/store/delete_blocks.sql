@@ -1,0 +1,1 @@
+DELETE FROM blocks WHERE shard = $1 AND batch = ANY ($2) RETURNING received_at

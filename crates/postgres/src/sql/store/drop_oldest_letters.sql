@@ -1,0 +1,1 @@
+SELECT drop_oldest_letters($1, $2)

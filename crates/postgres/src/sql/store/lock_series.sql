@@ -1,0 +1,1 @@
+SELECT next FROM counters WHERE name = 'series' FOR UPDATE

@@ -1,0 +1,1 @@
+UPDATE counters SET next = $1 WHERE name = 'series'

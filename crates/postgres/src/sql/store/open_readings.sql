@@ -1,0 +1,1 @@
+SELECT coalesce(sum(readings), 0)::bigint FROM blocks

@@ -1,0 +1,1 @@
+SELECT log, partition, next, crc FROM positions ORDER BY log, partition

@@ -1,0 +1,4 @@
+-- All chunks of some series on some days.
+SELECT c.series, c.first, c.last, c.readings, c.step, c.offsets, c.wide, c."values"
+FROM unnest($2::integer[], $3::bigint[]) AS k (day, series)
+CROSS JOIN LATERAL (SELECT * FROM chunks c WHERE c.day = k.day AND c.shard = $1 AND c.series = k.series OFFSET 0) c

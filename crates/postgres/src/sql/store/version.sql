@@ -1,0 +1,1 @@
+SELECT version FROM shards WHERE shard = $1
