@@ -19,9 +19,10 @@
 //! # A partition whose records are gone
 //!
 //! When Kafka says that an offset is out of range (or does not know the topic), it does not say of which partition, and a partition
-//! that it concerns falls silent; sometimes it says nothing (`member`). So all of them are looked at: another topic id is [`LogError::Corrupt`], naming both; so is an end
-//! before our place. Where retention has overtaken a partition, the seam has one way to record the gap exactly, `resume` with the
-//! stored position; so the partition is delivered as `Revoked` and then `Assigned` again, while the group knows nothing of it.
+//! that it concerns falls silent; sometimes it says nothing (`member`). So all of them are looked at: another topic id is
+//! [`LogError::Corrupt`], naming both; so is an end before our place. Where retention has overtaken a partition, the seam has one way
+//! to record the gap exactly, `resume` with the stored position; so the partition is delivered as `Revoked` and then `Assigned`
+//! again, while the group knows nothing of it.
 //!
 //! Invariants: `next` takes something only when it returns; nothing of a partition is delivered between `Assigned` and `resume`;
 //! a position is compared with the log before anything is fetched from there; no record of another topic is delivered.

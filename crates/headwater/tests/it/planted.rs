@@ -3,7 +3,6 @@
 //! `HEADWATER_PLANTED_BUG=name` plants one (feature `failpoints`). That a store skips the compare-and-set cannot be seen from
 //! outside while one process writes; the contract finds it, in the tests of the crate `embedded`.
 
-use crate::both::Kind;
 use crate::crash::killed_with;
 use crate::journal::Journal;
 use crate::oracle::{HOUR, MONDAY, Reading, SECOND, Truth, as_json};
@@ -73,7 +72,7 @@ fn parts() -> [[Vec<Reading>; 2]; 2] {
 
 /// Which of the checks complain of a server with a bug: open, sealed, and sealed with more that is open.
 fn complaints(bug: &str) -> BTreeSet<&'static str> {
-    let (stack, other) = (with(bug).env("HEADWATER_INGEST__BATCH_MS", "50").start(), open_only(Kind::Embedded));
+    let (stack, other) = (with(bug).env("HEADWATER_INGEST__BATCH_MS", "50").start(), open_only());
     let (mut found, mut truth) = (BTreeSet::new(), Truth::default());
     for part in parts() {
         for readings in part {

@@ -3,7 +3,6 @@
 
 mod broker;
 mod reading;
-mod scratch;
 mod topics;
 
 use broker::Broker;
