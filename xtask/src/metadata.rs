@@ -66,7 +66,10 @@ impl Metadata {
             .output()
             .context("run cargo metadata")?;
         anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).context("read what cargo metadata says")
+        let mut metadata: Self = serde_json::from_slice(&output.stdout).context("read what cargo metadata says")?;
+        let built = built(target)?;
+        metadata.packages.retain(|package| built.contains(&(package.name.clone(), package.version.clone())));
+        Ok(metadata)
     }
 
     /// The packages of this project.
@@ -91,4 +94,20 @@ impl Metadata {
         }
         seen
     }
+}
+
+/// Name and version of everything that is really built. `cargo metadata` also lists what only a weak feature names (`dep?/feature`), which is
+/// neither built nor shipped; `cargo tree` does not.
+fn built(target: &str) -> anyhow::Result<HashSet<(String, String)>> {
+    let output = Command::new("cargo")
+        .args(["tree", "--workspace", "--locked", "--target", target, "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}"])
+        .output()
+        .context("run cargo tree")?;
+    anyhow::ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    let package = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned()))
+    };
+    Ok(text.lines().filter_map(package).collect())
 }

@@ -4,7 +4,7 @@
 
 use crate::metadata::{Metadata, Package};
 
-/// Every in-repo edge that may be: (crate, what it may depend on). Dev-dependencies: also `headwater-contract`.
+/// Every in-repo edge that may be: (crate, what it may depend on). Dev-dependencies: also [`FOR_TESTS`].
 const EDGES: &[(&str, &[&str])] = &[
     ("headwater-core", &[]),
     ("headwater-wire", &["headwater-core"]),
@@ -38,6 +38,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("xtask", &["headwater-servers"]),
 ];
 
+/// What tests of any crate may use.
+const FOR_TESTS: &[&str] = &["headwater-contract", "headwater-servers"];
+
 const LICENCES: &[&str] = &[
     "MIT",
     "Apache-2.0",
@@ -69,8 +72,8 @@ fn edges_of(package: &Package) -> Vec<String> {
     let in_repo = package.dependencies.iter().filter(|dep| dep.path.is_some());
     in_repo
         .filter(|dep| {
-            let contract = dep.name == "headwater-contract" && dep.kind.as_deref() == Some("dev");
-            !contract && !allowed.contains(&dep.name.as_str())
+            let for_tests = FOR_TESTS.contains(&dep.name.as_str()) && dep.kind.as_deref() == Some("dev");
+            !for_tests && !allowed.contains(&dep.name.as_str())
         })
         .map(|dep| format!("{} must not depend on {}", package.name, dep.name))
         .collect()

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 /// The task.
 pub(crate) fn run() -> anyhow::Result<()> {
     install("strace")?;
+    install("npm")?;
     check::run()?;
     // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
     let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];
