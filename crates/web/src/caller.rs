@@ -1,6 +1,6 @@
 //! Who calls: what a handler may know of a request's credentials, and the id by which people find a request again.
 //!
-//! Owns: [`Caller`], [`RequestId`], [`Peer`]. The first two are put into the request by the layers of [`crate::app`] and taken by handlers as arguments.
+//! Owns: [`Caller`], [`RequestId`], `Peer`. The first two are put into the request by the layers of [`crate::app`] and taken by handlers as arguments.
 
 use crate::access::Scopes;
 use crate::error::Error;

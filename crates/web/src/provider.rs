@@ -1,7 +1,7 @@
 //! OpenID providers: whose tokens are believed beside our own, and how their keys are fetched.
 //!
 //! Owns: [`Config`] (an entry of `[[auth.providers]]`), its checks, and fetching a JWK set, found by OpenID Connect Discovery or
-//! named. Does not know: when to fetch ([`crate::source`] does), what makes a token good.
+//! named. Does not know: when to fetch (`source` does), what makes a token good.
 //! Invariants: only `https://`, or `http://` on this machine; no redirects, no proxies; an answer is bounded in size and time; a
 //! set without a key of use is a failure and takes no one's place.
 
