@@ -27,6 +27,21 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogId(pub String);
 
+impl LogId {
+    const RETIRED: &str = "retired:";
+
+    /// The identity under which the position of a log is kept that nobody will read any more: its counts stay, and another log may take its place.
+    #[must_use]
+    pub fn retired(&self) -> Self {
+        if self.is_retired() { self.clone() } else { Self(format!("{}{}", Self::RETIRED, self.0)) }
+    }
+
+    /// Whether nobody will read this log any more.
+    pub fn is_retired(&self) -> bool {
+        self.0.starts_with(Self::RETIRED)
+    }
+}
+
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -21,7 +21,7 @@ use crate::block::{BlockStats, OpenBlock};
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::filter::SeriesFilter;
 use crate::log::{Gap, Position};
-use crate::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, StoredChunk};
+use crate::seal::{ChunkKey, Level, Loaded, Outcomes, Replacement, RollupKey, StoredChunk};
 use crate::series::{Series, SeriesId, SeriesKey, Shard};
 use crate::summary::Summary;
 use crate::time::{TimeRange, Timestamp};
@@ -258,6 +258,32 @@ pub struct Totals {
     pub dead_letters_dropped: u64,
     /// Gaps that were recorded.
     pub gaps: u64,
+}
+
+/// A position with the counts that move with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// How far a partition has been applied.
+    pub position: Position,
+    /// Readings received up to there.
+    pub received: u64,
+    /// Readings of them that became dead letters.
+    pub dead: u64,
+}
+
+/// What the counts of a store are made of, to be carried into another one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Account {
+    /// Every position, in the order of (log, partition).
+    pub positions: Vec<Applied>,
+    /// What sealing has settled, in the order of shards.
+    pub outcomes: Vec<(Shard, Outcomes)>,
+    /// Every gap, in the order in which they were found.
+    pub gaps: Vec<Gap>,
+    /// The id of the next new series.
+    pub next_series: u64,
+    /// Dead letters that had to go because of the quota.
+    pub dead_letters_dropped: u64,
 }
 
 /// Blocks of one shard, in the order of their batches.

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Series(Series),
     /// Look at everything that is stored: counts, checksums, rollups against readings; beside a running server or without one.
     Verify(Verify),
+    /// Move everything from a stopped server's data directory into a new PostgreSQL database; run it again to resume.
+    Move(Move),
     /// Seal everything that is open now; it would be sealed by itself sooner or later.
     Seal(Seal),
     /// Send what a fleet of sensors measures, with faults on order, and tell how it went.
@@ -300,6 +302,35 @@ pub(crate) struct Verify {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// `headwater move`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The server is stopped first. What is open is sealed; nothing else changes in the data directory.\nExample: headwater move --from sqlite:headwater-data --to postgres://headwater@db-1/headwater --password-file pw"
+)]
+pub(crate) struct Move {
+    /// The data directory, as sqlite:DIR
+    #[arg(long, value_name = "sqlite:DIR")]
+    pub(crate) from: String,
+    /// A database with nothing in it, or with a part of this move
+    #[arg(long, value_name = "postgres://…")]
+    pub(crate) to: String,
+    /// A file with the database's password
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// The authorities that may have signed the database's certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Another log comes next, such as Kafka: it is read from its beginning (by default ingest goes on in the log that is there)
+    #[arg(long)]
+    pub(crate) new_log: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The server's configuration file: its [ingest] and [rollup] are kept to [env: HEADWATER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
 /// `headwater seal`.
 #[derive(Debug, Args)]
 pub(crate) struct Seal {
@@ -393,6 +424,7 @@ mod tests {
             &["headwater", "simulate", "--faults", "gremlins=1%"],
             &["headwater", "simulate", "--rate", "5/s", "--interval", "1s"],
             &["headwater", "seal", "everything"],
+            &["headwater", "move", "--from", "sqlite:d"],
             &["headwater", "config", "print"],
             &["headwater", "stats", "-o", "ndjson"],
             &["headwater", "import"],
@@ -409,6 +441,7 @@ mod tests {
             &["headwater", "run", "gateway", "ingest", "rollup", "api"],
             &["headwater", "seal", "-o", "csv"],
             &["headwater", "seal", "--json"],
+            &["headwater", "move", "--from", "sqlite:d", "--to", "postgres://h/d", "--password-file", "f", "--tls-ca", "f", "--json"],
             &["headwater", "verify", "--data-dir", "d", "--from", "2026-01-05T00:00:00Z", "--to", "1767657600", "--json"],
             &["headwater", "up", "--demo"],
             &["headwater", "token", "rotate-key", "--data-dir", "d", "--revoke"],

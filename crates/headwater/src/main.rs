@@ -15,6 +15,7 @@ mod import;
 mod keys;
 mod lifecycle;
 mod logging;
+mod moving;
 mod output;
 mod query;
 mod ready;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Latest(args) => query::latest(&args, &environment),
         Command::Series(args) => query::series(&args, &environment),
         Command::Verify(args) => verify::run(&args, &environment),
+        Command::Move(args) => moving::run(&args, &environment),
         Command::Seal(args) => seal::run(&args, &environment),
         Command::Simulate(args) => simulate::run(&args, &environment),
     })

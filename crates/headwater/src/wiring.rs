@@ -23,6 +23,7 @@ use headwater_ingest as ingest;
 use headwater_kafka::KafkaLog;
 use headwater_rollup as rollup;
 use headwater_web::{Budget, Face, Probe};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,6 +46,9 @@ const DRAIN_LISTENER: Duration = Duration::from_secs(4);
 const CUT_LISTENER: Duration = Duration::from_secs(1);
 /// Usually a moment; a cluster that does not answer is not waited for.
 const LEAVE_KAFKA: Duration = Duration::from_millis(500);
+
+/// How often is looked at what is in flight.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 const INGEST: &str = "ingest";
 const ROLLUP: &str = "rollup";
@@ -99,7 +103,7 @@ pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
     Ok(backends)
 }
 
-async fn open_embedded(settings: &Checked) -> anyhow::Result<Embedded> {
+async fn open_embedded(settings: &Settings) -> anyhow::Result<Embedded> {
     let (dir, limits) = (settings.data_dir.clone(), headwater_embedded::Config::default());
     let opening = tokio::task::spawn_blocking(move || headwater_embedded::open(&dir, limits, clock()));
     Ok(opening.await.context("open the data directory")??)
@@ -111,6 +115,70 @@ pub(crate) async fn open_for_reading(settings: &Settings) -> anyhow::Result<Arc<
         config::Store::Sqlite => Ok(headwater_embedded::open_for_reading(&settings.data_dir)?),
         config::Store::Postgres(config) => Ok(headwater_postgres::open_for_reading(*config.clone()).await? as Arc<dyn Queries>),
     }
+}
+
+/// The store of a data directory that is to be moved, with its log.
+pub(crate) type Leaving = Embedded;
+/// The store that it is moved into.
+pub(crate) type Entering = headwater_postgres::Mover;
+pub(crate) use headwater_postgres::{Begun, Source};
+
+/// Opens a data directory that is to be moved, and takes its lock. It is made nowhere.
+pub(crate) async fn open_leaving(settings: &Settings) -> anyhow::Result<Leaving> {
+    drop(headwater_embedded::open_for_reading(&settings.data_dir)?);
+    open_embedded(settings).await
+}
+
+/// What reads the database of a move, or what is wrong with it.
+pub(crate) fn entering(url: &str, password_file: Option<PathBuf>, tls_ca: Option<PathBuf>) -> Result<headwater_postgres::Config, String> {
+    let config = headwater_postgres::Config { url: url.to_owned(), password_file, tls_ca, ..headwater_postgres::Config::default() };
+    let problems = config.validate();
+    if problems.is_empty() { Ok(config) } else { Err(problems.join("; ")) }
+}
+
+/// Connects to the database of a move, and prepares it.
+pub(crate) async fn open_entering(config: headwater_postgres::Config) -> anyhow::Result<Entering> {
+    Ok(headwater_postgres::open_for_moving(config, clock()).await?)
+}
+
+/// Applies what is in the log of a data directory, then seals what is open.
+pub(crate) async fn bring_to_rest(leaving: &Leaving, settings: &Settings) -> anyhow::Result<()> {
+    let (health, turn, stop) = (Health::default(), rollup::Turn::default(), CancellationToken::new());
+    let sealing = rollup::Deps { store: Arc::clone(&leaving.store) as _, clock: clock(), health: health.clone(), turn };
+    if in_flight(leaving).await? > 0 {
+        let deps = ingest::Deps { log: Arc::clone(&leaving.log), store: Arc::clone(&leaving.store) as _, health };
+        // Ingest waits for sealing where much is open. A stop of both is clean.
+        let mut tasks = Tasks::default();
+        tasks.start(INGEST, ingest::run(settings.ingest.clone(), deps, stop.clone()));
+        tasks.start(ROLLUP, rollup::run(settings.rollup.clone(), sealing.clone(), stop.clone()));
+        let drained = async {
+            while in_flight(leaving).await? > 0 {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            anyhow::Ok(())
+        };
+        let drained = tokio::select! {
+            drained = drained => drained,
+            ended = tasks.next_end() => match ended {
+                Some(ended) => ended.result.with_context(|| format!("{} has ended", ended.name)).and_then(|()| anyhow::bail!("it ended too early")),
+                None => anyhow::bail!("nothing runs any more"),
+            },
+        };
+        stop.cancel();
+        drained?;
+        tasks.ended(INGEST, DRAIN_INGEST).await?;
+        tasks.ended(ROLLUP, DRAIN_INGEST).await?;
+    }
+    rollup::seal_everything(&settings.rollup, sealing, CancellationToken::new()).await?;
+    Ok(())
+}
+
+/// Records of a data directory's log that are not applied yet.
+async fn in_flight(leaving: &Leaving) -> anyhow::Result<u64> {
+    let (id, positions) = (leaving.log.identity(), leaving.store.positions().await?);
+    let next = |partition| positions.iter().find(|p| p.log == id && p.partition == partition).map(|p| p.next);
+    let bounds = leaving.log.bounds().await?;
+    Ok(bounds.iter().map(|bounds| bounds.end.saturating_sub(next(bounds.partition).unwrap_or(bounds.start))).sum())
 }
 
 impl Backends {

@@ -150,9 +150,9 @@ impl Consumer {
     /// Reads the stored positions and resumes from them; what was in hand of these partitions is dropped.
     async fn begin(&mut self, partitions: Vec<u32>, subscription: &mut dyn Subscription) -> anyhow::Result<()> {
         let stored = positions(&self.deps).await?;
-        // Where only another log's position is stored, it is handed on, so that the log refuses it by name.
+        // Where only another log's position is stored, it is handed on, so that the log refuses it by name; unless that log was retired.
         let of = |partition: u32| {
-            let mut of_partition = stored.iter().filter(|p| p.partition == partition);
+            let mut of_partition = stored.iter().filter(|p| p.partition == partition && !p.log.is_retired());
             of_partition.clone().find(|p| p.log == self.log_id).or_else(|| of_partition.next()).cloned()
         };
         let resume: Vec<(u32, Option<Position>)> = partitions.iter().map(|&p| (p, of(p))).collect();

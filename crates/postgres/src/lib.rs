@@ -27,4 +27,4 @@ mod store;
 mod tls;
 
 pub use config::Config;
-pub use store::{Store, open, open_for_reading};
+pub use store::{Begun, Mover, Source, Store, open, open_for_moving, open_for_reading};

@@ -20,12 +20,17 @@ pub use work::Turn;
 
 use headwater_core::clock::Clock;
 use headwater_core::health::Health;
+use headwater_core::seal::Outcomes;
 use headwater_core::store::{LoadBudget, Sealing};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+
+/// Whoever waits for everything waits for no clock.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -82,6 +87,24 @@ pub struct Deps {
     pub health: Health,
     /// One for the role and its face.
     pub turn: Turn,
+}
+
+/// Seals all that is open now, for as long as that takes, and says what became of the readings.
+///
+/// # Errors
+/// When a shard is damaged (all others are sealed then), or the store has stopped, or `stop` came first.
+pub async fn seal_everything(config: &Config, deps: Deps, stop: CancellationToken) -> anyhow::Result<Outcomes> {
+    let sealer = work::Sealer::new(deps, config.budget());
+    let limit = everything::Limit { deadline: Instant::now() + FOR_EVER, stop };
+    let mut everything = everything::Everything::default();
+    match everything.seal(&sealer, &limit).await? {
+        everything::End::Unfinished => anyhow::bail!("sealing was stopped"),
+        everything::End::Sealed(_) if !everything.damaged.is_empty() => {
+            let shards: Vec<String> = everything.damaged.iter().map(|shard| shard.0.to_string()).collect();
+            anyhow::bail!("stored bytes of the shards {} are damaged; `headwater verify` says where", shards.join(", "))
+        }
+        everything::End::Sealed(_) => Ok(everything.outcomes),
+    }
 }
 
 /// Works until `stop`, then returns at once: a step that is cut short has changed nothing, or all that it wanted.

@@ -31,18 +31,19 @@ impl Folder {
         sweep(&parent);
         loop {
             let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("headwater-{name}-{}-{n}", std::process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => {
-                    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-                    let lock = File::create(path.join(LOCK)).with_context(|| format!("write to {}", path.display()))?;
-                    lock.lock().with_context(|| format!("lock {}", path.display()))?;
-                    return Ok(Self { path, lock: Some(lock) });
-                }
+            let name = format!("headwater-{name}-{}-{n}", std::process::id());
+            // It gets the name that is swept when it is locked already: somebody may be sweeping at this instant.
+            let (path, hidden) = (parent.join(&name), parent.join(format!(".{name}")));
+            if path.exists() {
                 // Left by a process that had our id and was killed.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| format!("make {}", path.display())),
+                continue;
             }
+            fs::create_dir_all(&hidden).with_context(|| format!("make {}", hidden.display()))?;
+            fs::set_permissions(&hidden, fs::Permissions::from_mode(0o755))?;
+            let lock = File::create(hidden.join(LOCK)).with_context(|| format!("write to {}", hidden.display()))?;
+            lock.lock().with_context(|| format!("lock {}", hidden.display()))?;
+            fs::rename(&hidden, &path).with_context(|| format!("make {}", path.display()))?;
+            return Ok(Self { path, lock: Some(lock) });
         }
     }
 
@@ -85,6 +86,15 @@ fn sweep(parent: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_not_swept_while_it_is_made() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..200).for_each(|_| fs::write(Folder::new("unit").unwrap().path().join("file"), "").unwrap()));
+            }
+        });
+    }
 
     #[test]
     fn a_folder_goes_with_its_handle_and_stays_when_kept() {

@@ -6,11 +6,12 @@
 //! [`letters`] dead letters and their quota, [`replace`] what was sealed; [`readers`] the threads that snapshots run on, [`gate`]
 //! who may begin one, [`snapshot`] the seam's calls, [`queries`] and [`history`] the statements behind them, [`sealing`] what the
 //! sealer reads, [`reading`] the store beside another process, [`keys`] where chunks and rollups lie, [`rows`] columns as words,
-//! [`errors`].
+//! [`errors`], [`account`] what the counts are made of.
 //! Invariants: a commit is one transaction that moves positions last, by compare-and-set; a replacement is one that moves its
 //! shard's version first; after an I/O error nothing is written until a restart; a snapshot is a read transaction that ends at its
 //! deadline.
 
+mod account;
 mod errors;
 mod gate;
 mod history;
@@ -42,8 +43,8 @@ use headwater_core::log::Position;
 use headwater_core::seal::{Loaded, Replacement};
 use headwater_core::series::{SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
-    Backlog, Batch, Blocks, Committed, Ingestion, LoadBudget, NewSeries, Queries, Registered, Replaced, Result, Sealing, SeriesLimits,
-    Snapshot, StoreError, Version,
+    Account, Backlog, Batch, Blocks, Committed, Ingestion, LoadBudget, NewSeries, Queries, Registered, Replaced, Result, Sealing,
+    SeriesLimits, Snapshot, StoreError, Version,
 };
 use headwater_core::time::Timestamp;
 use ingestion::{Job, Keeper, Reply};
@@ -101,6 +102,14 @@ impl Store {
 }
 
 impl Store {
+    /// What the counts are made of, to be carried into another store.
+    ///
+    /// # Errors
+    /// As every question.
+    pub async fn account(&self) -> Result<Account> {
+        self.look(account::account).await
+    }
+
     /// Asks a snapshot of its own, which ends with the answer.
     async fn look<T: Send + 'static>(
         &self,

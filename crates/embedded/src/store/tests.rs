@@ -5,7 +5,7 @@ mod sealing;
 use super::gate::Gate;
 use super::ingestion::Keeper;
 use super::prepared::Commit;
-use super::{Store, history, ingestion, letters, queries, registry, replace, sealing as sealer};
+use super::{Store, account, history, ingestion, letters, queries, registry, replace, sealing as sealer};
 use crate::directory::Directory;
 use crate::error::Fault;
 use crate::space::Space;
@@ -150,6 +150,9 @@ fn every_statement_prepares() {
         letters::OLDEST,
         letters::DROP,
         letters::DROP_PARTS,
+        account::POSITIONS,
+        account::SHARDS,
+        account::GAPS,
         queries::TOTALS,
         queries::SERIES,
         queries::BLOCK_STATS,

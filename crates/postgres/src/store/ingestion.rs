@@ -88,7 +88,7 @@ fn check_move(step: &Move) -> Result<()> {
     Ok(())
 }
 
-async fn write_gaps(session: &Session, gaps: &[Gap]) -> Done<()> {
+pub(super) async fn write_gaps(session: &Session, gaps: &[Gap]) -> Done<()> {
     let logs: Vec<&str> = gaps.iter().map(|gap| gap.log.0.as_str()).collect();
     let partitions: Vec<i64> = gaps.iter().map(|gap| i64::from(gap.partition)).collect();
     let from: Vec<i64> = gaps.iter().map(|gap| int(gap.from)).collect();

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Store`], the seam's [`Ingestion`], [`Sealing`] and [`Queries`]. Does not know: how connections are made, what sealing is.
 //! Files: [`ingestion`] commits, [`registry`] new series, [`letters`] dead letters and their quota; [`sealing`] what the sealer reads,
-//! [`replace`] what it writes; [`snapshot`] the seam's calls on one state, [`queries`] and [`history`] the statements behind them; [`blocks`]
+//! [`replace`] what it writes; [`moving`] filling a new store from another one; [`snapshot`] the seam's calls on one state, [`queries`] and [`history`] the statements behind them; [`blocks`]
 //! and [`chunks`] rows of arrays, [`rows`] other columns as words.
 //! Invariants: see [`crate`]. Nothing of this process is state: any number of processes may do the same.
 
@@ -11,6 +11,7 @@ mod chunks;
 mod history;
 mod ingestion;
 mod letters;
+mod moving;
 mod queries;
 mod registry;
 mod replace;
@@ -33,6 +34,7 @@ use headwater_core::store::{
     Snapshot, StoreError, Version,
 };
 use letters::Quota;
+pub use moving::{Begun, Mover, Source};
 use snapshot::Snapshots;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,13 +69,29 @@ pub struct Store {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] when the server cannot be reached within `connect_timeout_ms`; [`StoreError::Stopped`], in words, when the
-/// configuration, the credentials, the server or a newer schema forbid it.
+/// configuration, the credentials, the server, a newer schema or a move that is not finished forbid it.
 pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Store>> {
+    let store = Store::connect(&config, false).await?;
+    let session = store.pool.get(WAIT).await?;
+    let done = async {
+        migrations::run(&session, migrations::ALL, clock.now()).await?;
+        moving::refuse_unfinished(&session).await
+    };
+    let done = done.await;
+    session.settle(done, on_write).await?;
+    Ok(Arc::new(store))
+}
+
+/// Connects to a database that is to be filled from another store, and brings it to the schema that this program knows.
+///
+/// # Errors
+/// As [`open`], but for a move that is not finished.
+pub async fn open_for_moving(config: Config, clock: Arc<dyn Clock>) -> Result<Mover> {
     let store = Store::connect(&config, false).await?;
     let session = store.pool.get(WAIT).await?;
     let done = migrations::run(&session, migrations::ALL, clock.now()).await;
     session.settle(done, on_write).await?;
-    Ok(Arc::new(store))
+    Ok(Mover::new(store))
 }
 
 /// Connects to a database for nothing but questions, a standby too, and changes nothing.
@@ -83,7 +101,11 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Store>> {
 pub async fn open_for_reading(config: Config) -> Result<Arc<dyn Queries>> {
     let store = Store::connect(&config, true).await?;
     let session = store.pool.get(WAIT).await?;
-    let done = migrations::check(&session, migrations::ALL).await;
+    let done = async {
+        migrations::check(&session, migrations::ALL).await?;
+        moving::refuse_unfinished(&session).await
+    };
+    let done = done.await;
     session.settle(done, on_write).await?;
     Ok(Arc::new(store))
 }

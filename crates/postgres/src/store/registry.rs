@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 
 const FIND: &str = include_str!("../sql/store/find_series.sql");
 const LOCK: &str = include_str!("../sql/store/lock_series.sql");
-const MOVE: &str = include_str!("../sql/store/move_series.sql");
+pub(super) const MOVE: &str = include_str!("../sql/store/move_series.sql");
 const COUNT: &str = include_str!("../sql/store/count_of_devices.sql");
 const INSERT: &str = include_str!("../sql/store/insert_series.sql");
 const SET_UNITS: &str = include_str!("../sql/store/set_units.sql");
@@ -151,15 +151,24 @@ impl<'a> Plan<'a> {
     }
 
     async fn write_new(&self, session: &Session) -> Done<()> {
-        let ids: Vec<i64> = self.new.iter().map(|(id, _)| i64::from(id.0)).collect();
-        let keys: Vec<&[u8]> = self.new.iter().map(|(_, key)| key.as_bytes()).collect();
-        let parts: Vec<Parts<'_>> = self.new.iter().map(|(_, key)| Parts::of(key)).collect();
-        let devices: Vec<&str> = parts.iter().map(|parts| parts.device).collect();
-        let metrics: Vec<&str> = parts.iter().map(|parts| parts.metric).collect();
-        let tags: Vec<String> = parts.iter().map(|parts| tags_json(*parts)).collect();
-        let units = vec![None::<&str>; ids.len()];
-        session.execute(INSERT, &[&ids, &keys, &devices, &metrics, &tags, &units]).await.map(drop)
+        let rows: Vec<NewRow<'_>> = self.new.iter().map(|(id, key)| (*id, *key, None)).collect();
+        write(session, INSERT, &rows).await
     }
+}
+
+/// A series as it is inserted: id, key, unit.
+pub(super) type NewRow<'a> = (SeriesId, &'a str, Option<&'a str>);
+
+/// Inserts series by a statement with the parameters of `insert_series.sql`.
+pub(super) async fn write(session: &Session, sql: &str, rows: &[NewRow<'_>]) -> Done<()> {
+    let ids: Vec<i64> = rows.iter().map(|(id, ..)| i64::from(id.0)).collect();
+    let keys: Vec<&[u8]> = rows.iter().map(|(_, key, _)| key.as_bytes()).collect();
+    let parts: Vec<Parts<'_>> = rows.iter().map(|(_, key, _)| Parts::of(key)).collect();
+    let devices: Vec<&str> = parts.iter().map(|parts| parts.device).collect();
+    let metrics: Vec<&str> = parts.iter().map(|parts| parts.metric).collect();
+    let tags: Vec<String> = parts.iter().map(|parts| tags_json(*parts)).collect();
+    let units: Vec<Option<Cow<'_, str>>> = rows.iter().map(|(_, _, unit)| unit.map(escaped)).collect();
+    session.execute(sql, &[&ids, &keys, &devices, &metrics, &tags, &units]).await.map(drop)
 }
 
 /// The tags as a JSON object. They hold no control characters, so only two characters need an escape (RFC 8259, §7).

@@ -11,7 +11,7 @@ use super::{Store, WAIT, aside, int, letters, queries, rows, shard_of, within};
 use crate::error::{Done, corrupt, on_commit, on_write};
 use crate::pool::Session;
 use headwater_core::failpoint;
-use headwater_core::seal::{ChunkKey, Replacement, RollupKey};
+use headwater_core::seal::{ChunkKey, Replacement, RollupKey, StoredChunk};
 use headwater_core::series::Shard;
 use headwater_core::store::{BatchId, Replaced, Result, StoreError, Version};
 use headwater_core::summary::Summary;
@@ -26,20 +26,29 @@ const INSERT_DAYS: &str = include_str!("../sql/store/insert_days.sql");
 const PUT_ROLLUPS: &str = include_str!("../sql/store/put_rollups.sql");
 
 /// What can be made ready before the transaction begins.
-struct Ready {
+pub(super) struct Ready {
     chunks: Vec<ChunkRow>,
     rollups: Rollups,
     days: Vec<i32>,
 }
 
 impl Ready {
-    fn of(shard: Shard, replacement: &Replacement) -> Done<Self> {
-        let chunks = replacement.new_chunks.iter().map(|(key, stored)| ChunkRow::of(*key, stored, shard)).collect::<Done<Vec<_>>>()?;
-        let rollups = Rollups::of(&replacement.rollups);
+    pub(super) fn of(shard: Shard, chunks: &[(ChunkKey, StoredChunk)], rollups: &[(RollupKey, Summary)]) -> Done<Self> {
+        let chunks = chunks.iter().map(|(key, stored)| ChunkRow::of(*key, stored, shard)).collect::<Done<Vec<_>>>()?;
+        let rollups = Rollups::of(rollups);
         let mut days: Vec<i32> = chunks.iter().map(ChunkRow::day).chain(rollups.days.iter().copied()).collect();
         days.sort_unstable();
         days.dedup();
         Ok(Self { chunks, rollups, days })
+    }
+
+    /// Writes chunks, none of whose keys may be there, and rollups.
+    pub(super) async fn write(&self, session: &Session, shard: Shard) -> Done<()> {
+        chunks::copy(session, &self.chunks).await.map_err(|fault| chunk_is_there(fault, shard))?;
+        if !self.days.is_empty() {
+            session.execute(INSERT_DAYS, &[&self.days]).await?;
+        }
+        put_rollups(session, shard, &self.rollups).await
     }
 }
 
@@ -87,7 +96,7 @@ impl Store {
         failpoint::reach("store.replace.begin");
         let ready = {
             let replacement = Arc::clone(&replacement);
-            aside(move || Ready::of(shard, &replacement)).await.map_err(on_write)?
+            aside(move || Ready::of(shard, &replacement.new_chunks, &replacement.rollups)).await.map_err(on_write)?
         };
         let session = self.pool.get(WAIT).await?;
         let written = within(self.commit_timeout, write(&session, shard, version, &replacement, &ready)).await;
@@ -124,14 +133,10 @@ async fn write(session: &Session, shard: Shard, version: Version, replacement: &
     if !delete_chunks(session, shard, &replacement.old_chunks).await? {
         return Ok(None);
     }
-    chunks::copy(session, &ready.chunks).await.map_err(|fault| chunk_is_there(fault, shard))?;
+    ready.write(session, shard).await?;
     if let Some((BatchId(batch), block)) = &replacement.rest {
         blocks::copy(session, &[BlockRow::of(block, int(*batch), oldest, true)]).await?;
     }
-    if !ready.days.is_empty() {
-        session.execute(INSERT_DAYS, &[&ready.days]).await?;
-    }
-    put_rollups(session, shard, &ready.rollups).await?;
     letters::keep(session, &replacement.dead_letters).await?;
     queries::open_readings(session).await.map(Some)
 }
@@ -158,7 +163,7 @@ async fn delete_blocks(session: &Session, shard: Shard, batches: &[BatchId]) -> 
 }
 
 /// Whether all of them were there.
-async fn delete_chunks(session: &Session, shard: Shard, keys: &[ChunkKey]) -> Done<bool> {
+pub(super) async fn delete_chunks(session: &Session, shard: Shard, keys: &[ChunkKey]) -> Done<bool> {
     if keys.is_empty() {
         return Ok(true);
     }

@@ -4,6 +4,7 @@
 mod database;
 mod faults;
 mod migrating;
+mod moving;
 mod proxy;
 mod sql;
 

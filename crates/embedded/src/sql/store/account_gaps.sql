@@ -1,0 +1,1 @@
+SELECT log, partition, first, next FROM gaps ORDER BY batch, number

@@ -1,0 +1,1 @@
+SELECT log, partition, next, crc, received, dead FROM positions ORDER BY log, partition

@@ -1,0 +1,1 @@
+SELECT shard, stored, duplicate, conflict FROM shards ORDER BY shard

@@ -1,0 +1,1 @@
+UPDATE moves SET complete = true WHERE NOT complete

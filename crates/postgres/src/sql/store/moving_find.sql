@@ -1,0 +1,1 @@
+SELECT source, identity, state, complete FROM moves
