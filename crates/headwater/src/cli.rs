@@ -326,7 +326,7 @@ pub(crate) struct Move {
     /// Print the summary as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// The server's configuration file: its [ingest] and [rollup] are kept to [env: HEADWATER_CONFIG]
+    /// The server's configuration file: its sections `ingest` and `rollup` are kept to [env: HEADWATER_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
