@@ -8,7 +8,7 @@
 //! * no call lasts beyond the deadline; the server ends what a process that has stopped left behind.
 
 use super::{history, queries};
-use crate::error::{Done, on_read};
+use crate::error::{Done, Fault, on_read};
 use crate::pool::{Pool, Session};
 use headwater_core::BoxFuture;
 use headwater_core::block::BlockStats;
@@ -109,9 +109,14 @@ impl Pinned {
         time::timeout_at(self.deadline, question).await.map_err(|_| StoreError::Deadline)
     }
 
-    /// Puts the connection back after an answer. Whatever failed has spoilt the transaction: then it is closed.
+    /// Puts the connection back after an answer. A statement that failed has spoilt the transaction: then it is closed. Rows that came and cannot be
+    /// read have not: whoever looks for damage asks on.
     fn back<T>(&self, lent: Lent, answered: Result<Done<T>>) -> Result<T> {
-        let answer = answered?.map_err(on_read)?;
+        let answer = match answered? {
+            Ok(answer) => Ok(answer),
+            Err(Fault::Said(damaged @ StoreError::Corrupt(_))) => Err(damaged),
+            Err(fault) => return Err(on_read(fault)),
+        };
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(lent);
         // The guard may have come by while the slot was empty.
         if Instant::now() >= self.deadline
@@ -119,7 +124,7 @@ impl Pinned {
         {
             tokio::spawn(lent.end());
         }
-        Ok(answer)
+        answer
     }
 }
 
