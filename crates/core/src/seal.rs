@@ -10,6 +10,10 @@
 //! * chunks of a series never overlap and lie within one UTC day;
 //! * stored + duplicate + conflict of the outcomes = the readings that the replacement takes from the blocks.
 
+mod touched;
+
+pub use touched::{Touched, touched};
+
 use crate::block::{self, OpenBlock};
 use crate::chunk::{self, Chunk};
 use crate::dead_letter::{DeadLetter, Reason};

@@ -9,12 +9,11 @@ use super::readers::View;
 use super::{keys, rows};
 use crate::error::Fault;
 use crate::sqlite::{int, uint};
-use headwater_core::block::OpenBlock;
 use headwater_core::failpoint;
-use headwater_core::seal::{ChunkKey, Level, Loaded, RollupKey, StoredChunk};
+use headwater_core::seal::{ChunkKey, Level, Loaded, RollupKey, StoredChunk, Touched, touched};
 use headwater_core::series::{SeriesId, SeriesKey, Shard};
 use headwater_core::store::{Backlog, BatchId, Blocks, LoadBudget, StoreError, Version};
-use headwater_core::time::{DAY, HOUR};
+use headwater_core::time::HOUR;
 use rusqlite::OptionalExtension;
 use std::ops::ControlFlow;
 
@@ -88,44 +87,6 @@ pub(super) fn load(view: &View<'_>, shard: Shard, budget: LoadBudget) -> Result<
         }
         return Ok(Some((version, Loaded { blocks, ..history.loaded })));
     }
-}
-
-/// The hours of a day that readings of a series touch: bit 0 is the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Touched {
-    day: i64,
-    series: SeriesId,
-    hours: u32,
-}
-
-impl Touched {
-    fn hours(self) -> impl Iterator<Item = i64> {
-        (0..24).filter(move |hour| self.hours >> hour & 1 == 1).map(i64::from)
-    }
-}
-
-/// What the blocks touch, by day and series.
-fn touched(blocks: &[(BatchId, OpenBlock)]) -> Vec<Touched> {
-    let mut all: Vec<Touched> = Vec::new();
-    for (_, block) in blocks {
-        let begin = all.len();
-        for (&series, &time) in block.series.iter().zip(&block.times) {
-            let (day, hour) = (time.div_euclid(DAY), 1 << (time.rem_euclid(DAY) / HOUR));
-            match all[begin..].last_mut() {
-                Some(last) if last.series == series && last.day == day => last.hours |= hour,
-                _ => all.push(Touched { day, series, hours: hour }),
-            }
-        }
-    }
-    all.sort_by_key(|touched| (touched.day, touched.series));
-    all.dedup_by(|later, first| {
-        let same = (later.day, later.series) == (first.day, first.series);
-        if same {
-            first.hours |= later.hours;
-        }
-        same
-    });
-    all
 }
 
 /// Chunks and rollups, as they are gathered.

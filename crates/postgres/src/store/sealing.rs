@@ -9,13 +9,11 @@ use super::rows::{self, level};
 use super::{aside, blocks, ids_of, int, shard_of, uint};
 use crate::error::{Done, corrupt};
 use crate::pool::{Life, Params, Session};
-use headwater_core::block::OpenBlock;
 use headwater_core::failpoint;
-use headwater_core::seal::{ChunkKey, Level, Loaded, RollupKey, StoredChunk};
+use headwater_core::seal::{ChunkKey, Level, Loaded, RollupKey, StoredChunk, Touched, touched};
 use headwater_core::series::{SeriesId, SeriesKey, Shard};
-use headwater_core::store::{Backlog, BatchId, Blocks, LoadBudget, Version};
+use headwater_core::store::{Backlog, Blocks, LoadBudget, Version};
 use headwater_core::summary::Summary;
-use headwater_core::time::{DAY, HOUR};
 
 const BACKLOG: &str = include_str!("../sql/store/backlog.sql");
 const VERSION: &str = include_str!("../sql/store/version.sql");
@@ -105,47 +103,6 @@ async fn with_history(session: &Session, shard: Shard, mut blocks: Blocks, bytes
     }
 }
 
-/// The hours of a day that readings of a series touch: bit 0 is the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Touched {
-    day: i32,
-    series: SeriesId,
-    hours: u32,
-}
-
-impl Touched {
-    /// The windows that are touched.
-    fn windows(self) -> impl Iterator<Item = (Level, i64)> {
-        let midnight = i64::from(self.day) * DAY;
-        let hours = (0..24).filter(move |hour| self.hours >> hour & 1 == 1);
-        hours.map(move |hour| (Level::Hour, midnight + i64::from(hour) * HOUR)).chain([(Level::Day, midnight)])
-    }
-}
-
-/// What the blocks touch, by day and series.
-fn touched(blocks: &[(BatchId, OpenBlock)]) -> Vec<Touched> {
-    let mut all: Vec<Touched> = Vec::new();
-    for (_, block) in blocks {
-        let begin = all.len();
-        for (&series, &time) in block.series.iter().zip(&block.times) {
-            let (day, hour) = (day_of(time), 1 << (time.rem_euclid(DAY) / HOUR));
-            match all[begin..].last_mut() {
-                Some(last) if last.series == series && last.day == day => last.hours |= hour,
-                _ => all.push(Touched { day, series, hours: hour }),
-            }
-        }
-    }
-    all.sort_by_key(|touched| (touched.day, touched.series));
-    all.dedup_by(|later, first| {
-        let same = (later.day, later.series) == (first.day, first.series);
-        if same {
-            first.hours |= later.hours;
-        }
-        same
-    });
-    all
-}
-
 /// Chunks and rollups, as they are gathered.
 struct History<'a> {
     session: &'a Session,
@@ -214,7 +171,7 @@ impl History<'_> {
 }
 
 async fn read_chunks(session: &Session, shard: Shard, touched: &[Touched]) -> Done<Vec<(ChunkKey, StoredChunk)>> {
-    let days: Vec<i32> = touched.iter().map(|touched| touched.day).collect();
+    let days: Vec<i32> = touched.iter().map(|touched| day_of(touched.midnight())).collect();
     let series: Vec<i64> = touched.iter().map(|touched| i64::from(touched.series.0)).collect();
     let rows = session.query(TOUCHED_CHUNKS, &[&shard_of(shard), &days, &series]).await?;
     aside(move || chunks::decode_all(&rows)).await
@@ -225,7 +182,7 @@ async fn read_rollups(session: &Session, shard: Shard, touched: &[Touched]) -> D
     let (mut days, mut levels, mut series, mut starts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for touched in touched {
         for (of, start) in touched.windows() {
-            days.push(touched.day);
+            days.push(day_of(touched.midnight()));
             levels.push(level(of));
             series.push(i64::from(touched.series.0));
             starts.push(start);
@@ -248,20 +205,5 @@ mod tests {
         let (life, next) = (Life(-7), Life(-8));
         let version = Version(12 | mark(life));
         assert_eq!((stored_version(version, life), stored_version(version, next)), (Some(12), None));
-    }
-
-    #[test]
-    fn what_blocks_touch_is_their_days_and_windows() {
-        let block = |series: &[u32], times: &[i64]| OpenBlock {
-            shard: Shard(0),
-            series: series.iter().copied().map(SeriesId).collect(),
-            times: times.to_vec(),
-            values: vec![0.0; times.len()],
-        };
-        let blocks = [(BatchId(1), block(&[0, 0, 64], &[-1, 0, DAY])), (BatchId(2), block(&[0, 64], &[3 * HOUR, DAY + 1]))];
-        let found = touched(&blocks);
-        let of = |day, series, hours| Touched { day, series: SeriesId(series), hours };
-        assert_eq!(found, [of(-1, 0, 1 << 23), of(0, 0, 0b1001), of(1, 64, 1)]);
-        assert_eq!(found[0].windows().collect::<Vec<_>>(), [(Level::Hour, -HOUR), (Level::Day, -DAY)]);
     }
 }
