@@ -38,6 +38,16 @@ impl Load {
         Self { readings, lines, connections, series, rate: 0, json: false }
     }
 
+    /// This load for so many seconds at so many readings a second, in an open loop.
+    pub(super) const fn paced(self, rate: u64, seconds: u64) -> Self {
+        Self { readings: (rate * seconds) as usize, rate, ..self }
+    }
+
+    /// Readings a second of the open loop.
+    pub(super) const fn rate(&self) -> u64 {
+        self.rate
+    }
+
     const fn path(&self) -> &'static str {
         if self.json { "/v1/readings" } else { "/api/v2/write?bucket=bench&precision=ms" }
     }

@@ -5,6 +5,9 @@
 //! 1. The load of `bench write` goes to a gateway while no ingest runs; then ingest starts, and the time until everything is applied is that of
 //!    log → store alone (burst); then a rollup seals all of it, and sizes are read.
 //! 2. On another topic and database the same load with ingest and rollup running, until all is applied and sealed.
+//!
+//! With `--hold SECONDS --rate READINGS` instead: a load of that rate while somebody's transaction keeps one snapshot of the database open for that
+//! long, then two more minutes; what the tables take is told every minute.
 
 use super::load::{self, Load, SERIES, START_MS};
 use super::numbers;
@@ -19,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Rows of the baselines.
 const ROWS: usize = 3_000_000;
+/// How long the load goes on after a held snapshot is gone.
+const AFTER_HOLD: Duration = Duration::from_secs(120);
 
 /// What `bench scaled` is told.
 struct Setting {
@@ -29,11 +34,13 @@ struct Setting {
 
 /// The task.
 pub(super) fn run(args: &[String]) -> anyhow::Result<()> {
-    let names = ["--readings", "--lines", "--connections", "--partitions", "--ingests", "--series"];
-    let [readings, lines, connections, partitions, n_ingests, series] = numbers(args, names, [10_000_000, 5_000, 4, 12, 1, SERIES as u64])?;
+    let names = ["--readings", "--lines", "--connections", "--partitions", "--ingests", "--series", "--hold", "--rate"];
+    let defaults = [10_000_000, 5_000, 4, 12, 1, SERIES as u64, 0, 100_000];
+    let [readings, lines, connections, partitions, n_ingests, series, hold, rate] = numbers(args, names, defaults)?;
     let load = Load::closed(readings as usize, lines as usize, connections as usize, series as usize);
+    let load = if hold > 0 { load.paced(rate, hold + AFTER_HOLD.as_secs()) } else { load };
     let setting = Setting { load, partitions, n_ingests };
-    let folder = Folder::new("bench")?;
+    let folder = Folder::new("scaled")?;
     let options = kafka::Options { speed: kafka::Speed::Run, ..kafka::Options::default() };
     let kafka = Kafka::start(&folder.path().join("kafka"), 1, &options)?;
     let postgres = Postgres::start(&folder.path().join("postgres"), &settings_of_postgres())?;
@@ -46,6 +53,9 @@ pub(super) fn run(args: &[String]) -> anyhow::Result<()> {
     println!("  COPY, a row a reading        {plain:>10.0} rows/s without an index, {keyed:.0} under a primary key");
     let bodies = load::bodies(&setting.load);
     let world = World { kafka: &kafka, postgres: &postgres, setting: &setting, plain };
+    if hold > 0 {
+        return world.held(&bodies, Duration::from_secs(hold));
+    }
     world.log_to_store(&bodies)?;
     world.whole_path(&bodies)
 }
@@ -67,10 +77,8 @@ struct World<'a> {
 impl World<'_> {
     fn environment(&self, name: &str) -> anyhow::Result<Vec<(String, String)>> {
         self.postgres.psql(&format!("CREATE DATABASE {name}"))?;
-        let (server, _) =
-            self.postgres.url().rsplit_once('/').map(|(server, name)| (server.to_owned(), name.to_owned())).context("a database URL")?;
         let log = format!("kafka://{}/{name}?partitions={}", self.kafka.brokers(), self.setting.partitions);
-        Ok(vec![("HEADWATER_LOG__URL".to_owned(), log), ("HEADWATER_STORE__URL".to_owned(), format!("{server}/{name}"))])
+        Ok(vec![("HEADWATER_LOG__URL".to_owned(), log), ("HEADWATER_STORE__URL".to_owned(), self.database(name)?)])
     }
 
     fn log_to_store(&self, bodies: &[Vec<u8>]) -> anyhow::Result<()> {
@@ -132,6 +140,57 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A paced load beside a transaction that sees the state of its start until `hold` has passed.
+    fn held(&self, bodies: &[Vec<u8>], hold: Duration) -> anyhow::Result<()> {
+        let environment = self.environment("held")?;
+        let api = Server::run("api", &environment, None)?;
+        let gateway = Server::run("gateway", &environment, Some(&api))?;
+        let rollup = Server::run("rollup", &environment, Some(&api))?;
+        let ingest = Server::run("ingest", &environment, Some(&api))?;
+        let cpus = Cpus::now(&[("gateway", &gateway), ("ingest", &ingest), ("rollup", &rollup)], self)?;
+        let script = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class; SET idle_in_transaction_session_timeout = 0; SELECT pg_sleep({}); COMMIT",
+            hold.as_secs()
+        );
+        let mut holder = Command::new("psql").args(["-XAtqo", "/dev/null", &self.database("held")?, "-c", &script]).spawn()?;
+        let started = Instant::now();
+        println!(
+            "  a snapshot is held for {} s, at {} readings/s; seconds, in flight (records), unsealed, dead rows, tables:",
+            hold.as_secs(),
+            self.setting.load.rate()
+        );
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| load::send(&gateway, &self.setting.load, bodies));
+            while !sender.is_finished() {
+                let next = (started.elapsed().as_secs() / 60 + 1) * 60;
+                while started.elapsed().as_secs() < next && !sender.is_finished() {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                let status = api.status()?;
+                let (at, dead) = (started.elapsed().as_secs(), self.dead_rows("held")?);
+                println!("    {at:>4} {} {} {dead}; {}", status["in_flight"], status["unsealed"], self.sizes("held")?);
+            }
+            sender.join().map_err(|_panic| anyhow::anyhow!("the sender panicked"))?
+        })?;
+        ensure!(holder.wait()?.success(), "the transaction that holds the snapshot failed");
+        api.wait_until_applied()?;
+        ensure!(api.count("received")? == self.sent(bodies) as u64, "the store counted {}", api.count("received")?);
+        self.tell("sent, applied", started.elapsed(), bodies);
+        cpus.tell(self.sent(bodies), self)
+    }
+
+    fn database(&self, name: &str) -> anyhow::Result<String> {
+        let url = self.postgres.url();
+        let (server, _) = url.rsplit_once('/').context("a database URL")?;
+        Ok(format!("{server}/{name}"))
+    }
+
+    fn dead_rows(&self, database: &str) -> anyhow::Result<String> {
+        let sql = "SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables";
+        let output = Command::new("psql").args(["-XAtq", &self.database(database)?, "-c", sql]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     const fn sent(&self, bodies: &[Vec<u8>]) -> usize {
         bodies.len() * self.setting.load.lines
     }
@@ -154,9 +213,7 @@ impl World<'_> {
     fn sizes(&self, database: &str) -> anyhow::Result<String> {
         let sql = "SELECT string_agg(relname || ' ' || pg_size_pretty(pg_total_relation_size(oid)), ', ' ORDER BY pg_total_relation_size(oid) DESC) \
                    FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND pg_total_relation_size(oid) > 1000000";
-        let (server, _) =
-            self.postgres.url().rsplit_once('/').map(|(server, name)| (server.to_owned(), name.to_owned())).context("a database URL")?;
-        let output = Command::new("psql").args(["-XAtq", &format!("{server}/{database}"), "-c", sql]).output()?;
+        let output = Command::new("psql").args(["-XAtq", &self.database(database)?, "-c", sql]).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }
