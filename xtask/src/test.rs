@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the checks, then every test, with the counts at the end.
 //!
-//! Installs what the tests need and the machine lacks (Debian: strace), and starts Kafka and PostgreSQL unless they are there
+//! Installs what the tests need and the machine lacks (Debian: strace, npm, python3-venv), and starts Kafka and PostgreSQL unless they are there
 //! (`KAFKA_BROKERS`, `POSTGRES_URL`, `cargo xtask servers start`). A missing tool or server makes its test fail, never skip.
 //! Invariant: what was started here is gone at the end, whatever the end is.
 
@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 pub(crate) fn run() -> anyhow::Result<()> {
     install("strace")?;
     install("npm")?;
+    install_python()?;
     check::run()?;
     // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
     let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];
@@ -69,9 +70,19 @@ fn install(program: &str) -> anyhow::Result<()> {
     if Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
         return Ok(());
     }
-    let hint = || format!("the tests need {program}; install it with `apt-get install {program}` (or your system's packages)");
+    from_debian(program)
+}
+
+/// Installs what makes Python environments: the tests put schemathesis into one.
+fn install_python() -> anyhow::Result<()> {
+    let has_venv = Command::new("python3").args(["-c", "import ensurepip, venv"]).stderr(Stdio::null()).status();
+    if has_venv.is_ok_and(|status| status.success()) { Ok(()) } else { from_debian("python3-venv") }
+}
+
+fn from_debian(package: &str) -> anyhow::Result<()> {
+    let hint = || format!("the tests need {package}; install it with `apt-get install {package}` (or your system's packages)");
     crate::run("apt-get", &["update"]).with_context(hint)?;
-    crate::run("apt-get", &["install", "--yes", "--no-install-recommends", program]).with_context(hint)
+    crate::run("apt-get", &["install", "--yes", "--no-install-recommends", package]).with_context(hint)
 }
 
 #[cfg(test)]

@@ -205,6 +205,11 @@ pub const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/.well-known/jwks.json", access: Access::Public, errors: Errors::Problem, role: "issuer" },
     web("/livez"),
     web("/readyz"),
+    // What the API is, is no secret; nothing of anybody's data is in it.
+    web("/openapi.json"),
+    web("/docs"),
+    web("/docs/page.css"),
+    web("/docs/page.js"),
 ];
 
 const fn gateway(method: &'static str, path: &'static str, access: Access, errors: Errors) -> Route {
@@ -263,6 +268,7 @@ mod tests {
     fn only_the_listed_paths_are_public() {
         let public: Vec<&str> = ROUTES.iter().filter(|route| route.access == Access::Public).map(|route| route.path).collect();
         let expected = ["/ping", "/health", "/ready", "/api/v2/health", "/api/v2/ready", "/query", "/query"];
-        assert_eq!(public, [&expected[..], &["/v1/token", "/.well-known/jwks.json", "/livez", "/readyz"]].concat());
+        let everywhere = ["/livez", "/readyz", "/openapi.json", "/docs", "/docs/page.css", "/docs/page.js"];
+        assert_eq!(public, [&expected[..], &["/v1/token", "/.well-known/jwks.json"], &everywhere].concat());
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::access::{ROUTES, Route};
 use crate::config::Config;
+use crate::documentation;
 use crate::error::Error;
 use crate::gate::{self, Gate};
 use crate::probes::{self, Probes};
@@ -54,7 +55,8 @@ pub fn app(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &C
     let roles: Vec<&'static str> = faces.iter().map(|face| face.role).chain(["web"]).collect();
     let probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
     let readiness = Arc::new(Probes::new(probes, health));
-    let own = Router::new().route("/livez", get(probes::livez)).route("/readyz", get(probes::readyz).with_state(readiness));
+    let probed = Router::new().route("/livez", get(probes::livez)).route("/readyz", get(probes::readyz).with_state(readiness));
+    let own = probed.merge(documentation::routes());
     let routes: Arc<[Route]> = ROUTES.iter().filter(|route| roles.contains(&route.role)).copied().collect();
     let shell = Arc::new(Shell::new(Arc::clone(&routes), config));
     faces

@@ -1,7 +1,8 @@
 //! The HTTP kit: everything about serving HTTP that is not a role's own.
 //!
 //! Owns: the table of route × scope ([`access::ROUTES`]), tokens, errors and their forms, the byte budgets, the gate and the shell
-//! that every request passes ([`app`]), the probes `/livez` and `/readyz`, and the listener with its limits ([`serve()`]).
+//! that every request passes ([`app`]), the probes `/livez` and `/readyz`, the API as a document (`/openapi.json`, `/docs`), and the
+//! listener with its limits ([`serve()`]).
 //!
 //! Does not know: what a handler does, readings, logs, stores, the configuration file. Roles hand in a [`Face`].
 //!
@@ -15,6 +16,7 @@ pub mod budget;
 pub mod caller;
 mod claims;
 pub mod config;
+mod documentation;
 pub mod duration;
 pub mod error;
 pub mod face;

@@ -38,6 +38,8 @@ mod main_job;
 #[cfg(test)]
 mod moving;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod openid;
 #[cfg(test)]
 mod oracle;

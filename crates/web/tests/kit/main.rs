@@ -4,6 +4,8 @@
 
 mod application;
 mod connections;
+mod documentation;
+mod promises;
 mod providers;
 mod support;
 mod tls;
