@@ -107,7 +107,7 @@ fn relative(mut rest: &str, now: i64) -> Option<i64> {
     let mut time = now;
     while let Some(signed) = rest.strip_prefix(['+', '-', ' ']) {
         let digits = signed.bytes().take_while(u8::is_ascii_digit).count();
-        let amount: i64 = signed[..digits].parse().ok().filter(|&n: &i64| n <= 1_000_000_000)?;
+        let amount: i64 = signed[..digits].parse().ok().filter(|&n: &i64| n < 1_000_000_000)?;
         let mut chars = signed[digits..].chars();
         let unit = chars.next()?;
         time = moved(time, if rest.starts_with('-') { -amount } else { amount }, unit)?;
