@@ -9,14 +9,14 @@ const METHODS = ["get", "post", "put", "patch", "delete"];
 const MOST_SHOWN = 100_000;
 let api = {};
 
-/** An element with attributes and children; children that are no nodes become text. */
+/** An element with attributes and children, lists of lists too; children that are no nodes become text. */
 function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (value !== false && value !== undefined) element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== undefined && child !== null));
+  element.append(...children.flat(Infinity).filter((child) => child !== undefined && child !== null));
   return element;
 }
 

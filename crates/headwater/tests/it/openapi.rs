@@ -68,6 +68,25 @@ fn the_document_is_valid_and_its_examples_fit_their_schemas() {
     assert!(checked.status.success(), "{}", said(&checked));
 }
 
+#[test]
+fn the_page_shows_the_document_and_its_forms_work() {
+    let (stack, _home) = furnished();
+    let shown = Command::new("node")
+        .arg(Path::new(HELPERS).join("page.mjs"))
+        .arg(&stack.base)
+        .env("HEADWATER_TOKEN", &stack.token)
+        .output()
+        .unwrap();
+    assert!(shown.status.success(), "{}", said(&shown));
+    let text = String::from_utf8(shown.stdout).unwrap();
+    for fact in
+        ["/v1/dead-letters/{id}", "Needs a token with the scope read:stats", "tag.<name>", "no_such_dead_letter", "percentile_error"]
+    {
+        assert!(text.contains(fact), "{fact}");
+    }
+    assert!(text.contains(&format!("curl -sS '{}/v1/stats' -H \"Authorization: Bearer $HEADWATER_TOKEN\"", stack.base)), "{text}");
+}
+
 /// Lets schemathesis loose on a server with this token; every finding fails the test.
 fn search(stack: &Stack, token: &str, arguments: &[&str]) {
     let mut command = Command::new(PROGRAMS.join("schemathesis"));
