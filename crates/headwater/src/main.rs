@@ -17,6 +17,7 @@ mod lifecycle;
 mod logging;
 mod moving;
 mod output;
+mod process_metrics;
 mod query;
 mod ready;
 mod run;

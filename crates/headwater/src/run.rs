@@ -49,14 +49,14 @@ pub(crate) fn serve(server: &Server, flags: Flags, demo: bool, environment: &Env
 }
 
 async fn live(settings: Checked, demo: bool, stop: &Stop) -> anyhow::Result<()> {
-    let backends = wiring::open(&settings).await?;
-    let outcome = work(settings, &backends, demo, stop).await;
+    let mut backends = wiring::open(&settings).await?;
+    let outcome = work(settings, &mut backends, demo, stop).await;
     let closed = backends.close().await;
     outcome.and(closed)
 }
 
 /// From the opened backends to the stop of everything that uses them.
-async fn work(settings: Checked, backends: &Backends, with_demo: bool, stop: &Stop) -> anyhow::Result<()> {
+async fn work(settings: Checked, backends: &mut Backends, with_demo: bool, stop: &Stop) -> anyhow::Result<()> {
     // Before the keys: a first start that finds its port taken leaves the next one to be the first.
     let listener = bind(&settings).await?;
     let keys = Arc::new(keys::of_server(&settings)?);

@@ -17,9 +17,12 @@ mod commit;
 mod consume;
 mod decode;
 mod foreign;
+mod metrics;
 mod registry;
 #[cfg(test)]
 mod tests;
+
+pub use metrics::Metrics;
 
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
@@ -107,6 +110,8 @@ pub struct Deps {
     pub store: Arc<dyn Ingestion>,
     /// Where the role says what it waits for.
     pub health: Health,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// The name of the group of readers that ingest belongs to.

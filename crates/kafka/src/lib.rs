@@ -46,4 +46,4 @@ mod url;
 mod watch;
 
 pub use config::Config;
-pub use log::{KafkaLog, open};
+pub use log::{KafkaLog, open, open_with};

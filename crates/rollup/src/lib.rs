@@ -9,6 +9,7 @@
 
 mod everything;
 mod face;
+mod metrics;
 mod policy;
 mod role;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 mod work;
 
 pub use face::face;
+pub use metrics::Metrics;
 pub use work::Turn;
 
 use headwater_core::clock::Clock;
@@ -87,6 +89,8 @@ pub struct Deps {
     pub health: Health,
     /// One for the role and its face.
     pub turn: Turn,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// Seals all that is open now, for as long as that takes, and says what became of the readings.

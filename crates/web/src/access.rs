@@ -205,6 +205,8 @@ pub const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/.well-known/jwks.json", access: Access::Public, errors: Errors::Problem, role: "issuer" },
     web("/livez"),
     web("/readyz"),
+    // Counts and times of the process; nothing of any device.
+    web("/metrics"),
 ];
 
 const fn gateway(method: &'static str, path: &'static str, access: Access, errors: Errors) -> Route {
@@ -263,6 +265,6 @@ mod tests {
     fn only_the_listed_paths_are_public() {
         let public: Vec<&str> = ROUTES.iter().filter(|route| route.access == Access::Public).map(|route| route.path).collect();
         let expected = ["/ping", "/health", "/ready", "/api/v2/health", "/api/v2/ready", "/query", "/query"];
-        assert_eq!(public, [&expected[..], &["/v1/token", "/.well-known/jwks.json", "/livez", "/readyz"]].concat());
+        assert_eq!(public, [&expected[..], &["/v1/token", "/.well-known/jwks.json", "/livez", "/readyz", "/metrics"]].concat());
     }
 }

@@ -6,7 +6,9 @@ use crate::access::{ROUTES, Route};
 use crate::config::Config;
 use crate::error::Error;
 use crate::gate::{self, Gate};
+use crate::metrics::Requests;
 use crate::probes::{self, Probes};
+use crate::scrape::{self, Scrape};
 use crate::shell::{self, Shell};
 use crate::token::Verifier;
 use axum::Router;
@@ -14,6 +16,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use headwater_core::BoxFuture;
 use headwater_core::health::Health;
+use headwater_core::metrics::Registry;
 use std::sync::Arc;
 
 /// What a role shows to the outside.
@@ -51,12 +54,23 @@ impl Probe {
 /// # Panics
 /// When two faces have the same method of the same path, or a face has a fallback: a mistake in the program, seen at its start.
 pub fn app(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &Config) -> Router {
+    app_with(faces, verifier, health, config, Registry::default())
+}
+
+/// [`app`], with what else of the process `/metrics` shall show. Nothing can be registered any more.
+///
+/// # Panics
+/// As [`app`].
+pub fn app_with(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &Config, mut registry: Registry) -> Router {
     let roles: Vec<&'static str> = faces.iter().map(|face| face.role).chain(["web"]).collect();
     let probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
     let readiness = Arc::new(Probes::new(probes, health));
-    let own = Router::new().route("/livez", get(probes::livez)).route("/readyz", get(probes::readyz).with_state(readiness));
     let routes: Arc<[Route]> = ROUTES.iter().filter(|route| roles.contains(&route.role)).copied().collect();
-    let shell = Arc::new(Shell::new(Arc::clone(&routes), config));
+    let shell = Arc::new(Shell::new(Arc::clone(&routes), Requests::new(&mut registry, &routes), config));
+    let own = Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz).with_state(readiness))
+        .route("/metrics", get(scrape::metrics).with_state(Arc::new(Scrape::new(registry))));
     faces
         .into_iter()
         .fold(own, |all, face| all.merge(face.router))

@@ -1,7 +1,7 @@
 //! The HTTP kit: everything about serving HTTP that is not a role's own.
 //!
 //! Owns: the table of route × scope ([`access::ROUTES`]), tokens, errors and their forms, the byte budgets, the gate and the shell
-//! that every request passes ([`app`]), the probes `/livez` and `/readyz`, and the listener with its limits ([`serve()`]).
+//! that every request passes ([`app`]), the probes `/livez` and `/readyz`, `/metrics`, and the listener with its limits ([`serve()`]).
 //!
 //! Does not know: what a handler does, readings, logs, stores, the configuration file. Roles hand in a [`Face`].
 //!
@@ -23,10 +23,12 @@ pub mod issuer;
 mod key;
 mod keyset;
 mod listener;
+pub mod metrics;
 mod panics;
 mod probes;
 pub mod provider;
 pub mod ring;
+mod scrape;
 pub mod serve;
 mod shell;
 mod source;
@@ -43,9 +45,9 @@ pub use budget::{Budget, Reservation};
 pub use caller::{Caller, RequestId};
 pub use config::Config;
 pub use error::Error;
-pub use face::{Face, Probe, app};
+pub use face::{Face, Probe, app, app_with};
 pub use provider::Provider;
 pub use ring::Ring;
-pub use serve::{serve, serve_with};
+pub use serve::{serve, serve_counted, serve_with};
 pub use tls::Tls;
 pub use token::{Grant, SigningKey, Verifier, VerifyingKey};

@@ -6,6 +6,7 @@
 //! nothing here; no failure to accept ends the loop.
 
 use crate::config::Config;
+use crate::metrics::{Connections, Counted};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
@@ -25,6 +26,7 @@ pub(crate) struct Listener {
     listener: TcpListener,
     places: Arc<Semaphore>,
     addresses: Addresses,
+    connections: Connections,
     said: Option<Instant>,
 }
 
@@ -32,14 +34,15 @@ pub(crate) struct Listener {
 pub(crate) struct Place {
     _place: OwnedSemaphorePermit,
     _address: Ticket,
+    _counted: Counted,
 }
 
 impl Listener {
-    pub(crate) fn new(listener: TcpListener, config: &Config) -> Self {
+    pub(crate) fn new(listener: TcpListener, connections: Connections, config: &Config) -> Self {
         // Behind a proxy every connection is of one address.
         let each = if config.behind_proxy { config.max_connections } else { config.max_connections_per_address };
         let places = Arc::new(Semaphore::new(config.max_connections));
-        Self { listener, places, addresses: Addresses { most: each, held: Arc::default() }, said: None }
+        Self { listener, places, addresses: Addresses { most: each, held: Arc::default() }, connections, said: None }
     }
 
     /// The next connection.
@@ -48,8 +51,11 @@ impl Listener {
             let place = self.place().await;
             match self.listener.accept().await {
                 Ok((stream, peer)) => match self.addresses.enter(peer.ip()) {
-                    Some(address) => return (stream, Place { _place: place, _address: address }),
-                    None => self.say(|| tracing::warn!(peer = %peer.ip(), "closed a connection: too many from its address")),
+                    Some(address) => return (stream, Place { _place: place, _address: address, _counted: self.connections.accepted() }),
+                    None => {
+                        self.connections.refused();
+                        self.say(|| tracing::warn!(peer = %peer.ip(), "closed a connection: too many from its address"));
+                    }
                 },
                 Err(error) if of_one_connection(&error) => {}
                 Err(error) => {

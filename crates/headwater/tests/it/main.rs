@@ -36,6 +36,8 @@ mod kafka_faults;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod moving;
 #[cfg(test)]
 mod openid;
