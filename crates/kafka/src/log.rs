@@ -161,6 +161,21 @@ impl EventLog for KafkaLog {
         })
     }
 
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>> {
+        Box::pin(async move {
+            self.0.status.check()?;
+            let received = move |clients: &Clients| {
+                let bounds = clients.bounds_of(partition)?;
+                if !(bounds.start..bounds.end).contains(&position) {
+                    return Ok(None);
+                }
+                let record = clients.read_back.first(partition, position)?;
+                Ok(record.filter(|record| record.position == position).map(|record| record.received_at))
+            };
+            ask(Arc::clone(&self.0.clients), received).await
+        })
+    }
+
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(async {
             let (began, n_records) = (Instant::now(), records.len() as u64);
