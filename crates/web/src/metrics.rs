@@ -1,6 +1,6 @@
 //! What the kit counts: requests by route, refusals, connections, budgets.
 //!
-//! Owns: [`Requests`], [`Connections`], [`budget`]. Does not know: who scrapes.
+//! Owns: requests by route, [`Connections`], [`budget`]. Does not know: who scrapes.
 //! Invariants: a route is named by its line of the table, never by a path that was asked for; everything is counted when it ends.
 
 use crate::access::Route;
