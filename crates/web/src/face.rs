@@ -64,9 +64,9 @@ pub fn app(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &C
 pub fn app_with(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &Config, mut registry: Registry) -> Router {
     let roles: Vec<&'static str> = faces.iter().map(|face| face.role).chain(["web"]).collect();
     let probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
-    let readiness = Arc::new(Probes::new(probes, health));
+    let readiness = Arc::new(Probes::new(probes, health.clone()));
     let routes: Arc<[Route]> = ROUTES.iter().filter(|route| roles.contains(&route.role)).copied().collect();
-    let shell = Arc::new(Shell::new(Arc::clone(&routes), Requests::new(&mut registry, &routes), config));
+    let shell = Arc::new(Shell::new(Arc::clone(&routes), Requests::new(&mut registry, &routes), config, health));
     let own = Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz).with_state(readiness))
@@ -76,5 +76,17 @@ pub fn app_with(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, confi
         .fold(own, |all, face| all.merge(face.router))
         .fallback(|| async { Error::not_found("not_found", "there is nothing at this path") })
         .layer(from_fn_with_state(Arc::new(Gate { routes, verifier }), gate::enter))
+        .layer(from_fn_with_state(shell, shell::wrap))
+}
+
+/// What a server shows before it can do anything: the probes, and 503 for everything else.
+pub fn waiting(health: Health, config: &Config) -> Router {
+    let readiness = Arc::new(Probes::new(Vec::new(), health.clone()));
+    let (mut registry, routes) = (Registry::default(), Arc::<[Route]>::from(ROUTES));
+    let shell = Arc::new(Shell::new(Arc::clone(&routes), Requests::new(&mut registry, &routes), config, health));
+    Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz).with_state(readiness))
+        .fallback(|| async { Error::busy("starting", "the server is waiting for what it works with", 2) })
         .layer(from_fn_with_state(shell, shell::wrap))
 }

@@ -45,7 +45,7 @@ pub use budget::{Budget, Reservation};
 pub use caller::{Caller, RequestId};
 pub use config::Config;
 pub use error::Error;
-pub use face::{Face, Probe, app, app_with};
+pub use face::{Face, Probe, app, app_with, waiting};
 pub use provider::Provider;
 pub use ring::Ring;
 pub use serve::{serve, serve_counted, serve_with};

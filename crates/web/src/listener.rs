@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -62,6 +63,21 @@ impl Listener {
                     self.say(|| tracing::warn!(%error, "could not accept a connection; trying on"));
                     sleep(PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// The next of those that wait to be accepted, if there is one and a place for it.
+    pub(crate) async fn waiting(&mut self) -> Option<(TcpStream, Place)> {
+        loop {
+            let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+            let accepted = std::future::poll_fn(|context| match self.listener.poll_accept(context) {
+                Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+                Poll::Pending => Poll::Ready(None),
+            });
+            let (stream, peer) = accepted.await?;
+            if let Some(address) = self.addresses.enter(peer.ip()) {
+                return Some((stream, Place { _place: place, _address: address }));
             }
         }
     }

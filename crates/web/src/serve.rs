@@ -92,7 +92,12 @@ pub async fn serve_counted(
             }
         }
     }
-    // Closes the socket: whoever comes now is refused by the kernel and can go elsewhere.
+    // Whoever has been connected by the kernel already would be reset; whoever comes after is refused and can go elsewhere.
+    while !hard.is_cancelled()
+        && let Some((stream, place)) = listener.waiting().await
+    {
+        connections.spawn(Arc::clone(&server).connection(stream, place));
+    }
     drop(listener);
     running.close();
     running.wait().await;
@@ -185,8 +190,15 @@ impl Server {
             ended = watched(part.as_mut(), activity) => return Some(ended),
             () = self.soft.cancelled() => {}
         }
-        finish(part.as_mut());
         activity.stop();
+        // Its first request may be on its way, and has a moment to arrive: closing now would reset it.
+        tokio::select! {
+            biased;
+            () = self.hard.cancelled() => return None,
+            ended = watched(part.as_mut(), activity) => return Some(ended),
+            () = activity.first_request() => {}
+        }
+        finish(part.as_mut());
         tokio::select! {
             biased;
             () = self.hard.cancelled() => None,

@@ -20,6 +20,7 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderV
 use axum::http::{HeaderMap, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use headwater_core::health::Health;
 use http_body::Body as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Shell {
     request_timeout: Duration,
     drain_bytes: usize,
     drain_timeout: Duration,
+    /// Whether clients are asked to go elsewhere.
+    health: Health,
 }
 
 /// What is kept of a request while its handler has it.
@@ -68,7 +71,7 @@ pub(crate) async fn wrap(State(shell): State<Arc<Shell>>, mut request: Request, 
 
 impl Shell {
     /// `requests` counts those of `routes`, by their places.
-    pub(crate) fn new(routes: Arc<[Route]>, requests: Requests, config: &Config) -> Self {
+    pub(crate) fn new(routes: Arc<[Route]>, requests: Requests, config: &Config, health: Health) -> Self {
         Self {
             routes,
             requests,
@@ -76,6 +79,7 @@ impl Shell {
             request_timeout: config.request_timeout,
             drain_bytes: config.drain_bytes,
             drain_timeout: config.drain_timeout,
+            health,
         }
     }
 
@@ -99,7 +103,7 @@ impl Shell {
         let response = self.own_words(asked, response);
         self.requests.ended(self.place(asked), &response, asked.began.elapsed());
         log(asked, route, &response);
-        let closes = !kept || response.extensions().get::<Error>().is_some_and(Error::closes);
+        let closes = !kept || self.health.is_stopping() || response.extensions().get::<Error>().is_some_and(Error::closes);
         let mut response = in_form(response, form);
         if form.are_influx() {
             response.headers_mut().insert("x-influxdb-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
