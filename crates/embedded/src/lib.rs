@@ -8,8 +8,9 @@
 //! tells what is on the disk), a full disk only makes it busy; every queue is bounded; both write-ahead logs are bounded.
 //!
 //! Files: `directory` the directory, `sqlite` connections and transactions, `migrations`, `writer` the thread and its
-//! queue, `wal` checkpoints, `space` the reserve on the disk, `log` and `store`.
+//! queue, `wal` checkpoints, `space` the reserve on the disk, `log` and `store`, `backup` a copy beside whoever writes.
 
+mod backup;
 mod directory;
 mod error;
 mod log;
@@ -23,6 +24,8 @@ mod tests;
 mod wal;
 mod writer;
 
+pub use backup::{Copied, CopiedLog, Files, copy, look_at_log};
+pub use directory::holder_of;
 pub use error::OpenError;
 pub use metrics::Metrics;
 pub use store::{Store, open_for_reading};

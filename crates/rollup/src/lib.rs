@@ -24,7 +24,7 @@ use headwater_core::clock::Clock;
 use headwater_core::health::Health;
 use headwater_core::seal::Outcomes;
 use headwater_core::store::{LoadBudget, Sealing};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ use tracing::info;
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// What can be set.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How often is looked at what is due, in milliseconds, while nothing is.

@@ -19,7 +19,7 @@ mod rows;
 mod sealing;
 mod snapshot;
 
-use crate::config::Config;
+use crate::config::{Config, Target};
 use crate::error::{Done, corrupt, is_locked, on_read, on_write};
 use crate::migrations;
 use crate::pool::{Life, Pool};
@@ -117,7 +117,7 @@ impl Store {
         if !problems.is_empty() {
             return Err(StoreError::Stopped(format!("the configuration of the store is wrong: {}", problems.join("; "))));
         }
-        let target = config.target(password(config).await?).map_err(|problem| StoreError::Stopped(format!("url: {problem}")))?;
+        let target = target(config).await?;
         tracing::info!(place = target.place(), "the store is in PostgreSQL at {}", target.place());
         let target = if read_only { target } else { target.for_writing() };
         let pool = Pool::new(config, &target, read_only)?;
@@ -199,6 +199,11 @@ impl Store {
             Err(error) => tracing::warn!(%error, "could not look for writers that have stopped"),
         }
     }
+}
+
+/// Where the database is, with the password.
+pub(crate) async fn target(config: &Config) -> Result<Target> {
+    config.target(password(config).await?).map_err(|problem| StoreError::Stopped(format!("url: {problem}")))
 }
 
 /// The first line of the password file, if there is one.
