@@ -1,11 +1,14 @@
-//! The parts of a server and how they hang together: the only file that names backends.
+//! The parts of a server and how they hang together: the only place that names backends (here and in [`examine`]).
 //!
 //! Owns: which backend stands behind each seam, what each role is given, and the order in which everything stops. Does not
 //! know: what roles and backends do.
 //!
-//! The order of a stop: the gateway takes no more writes → what was being appended is durable → ingest commits what is in the
+//! The order of a stop: `/readyz` says so, and for `http.drain_delay` everything goes on → the gateway takes no more writes → what was being appended is durable → ingest commits what is in the
 //! log → rollup stops sealing → the listener finishes its answers and closes → the store closes. Each step has an end, and whatever is cut short is
 //! only work that the next start does again.
+
+pub(crate) mod examine;
+mod pulse;
 
 use crate::config::{self, Checked, Role, Settings};
 use crate::keys::Keys;
@@ -26,7 +29,7 @@ use headwater_kafka::KafkaLog;
 use headwater_rollup as rollup;
 use headwater_web::metrics::Connections;
 use headwater_web::{Budget, Face, Probe, Tls};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -130,10 +133,20 @@ pub(crate) async fn open_for_reading(settings: &Settings) -> anyhow::Result<Arc<
     }
 }
 
+/// Copies what of the log and the store is in the data directory into `to`, beside a server or without one.
+pub(crate) fn copy_embedded(settings: &Settings, to: &Path, told: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Copied> {
+    let files = match settings.log {
+        config::Log::Embedded => headwater_embedded::Files::StoreAndLog,
+        config::Log::Kafka(_) => headwater_embedded::Files::Store,
+    };
+    Ok(headwater_embedded::copy(&settings.data_dir, to, files, told)?)
+}
+
 /// The store of a data directory that is to be moved, with its log.
 pub(crate) type Leaving = Embedded;
 /// The store that it is moved into.
 pub(crate) type Entering = headwater_postgres::Mover;
+pub(crate) use headwater_embedded::Copied;
 pub(crate) use headwater_postgres::{Begun, Source};
 
 /// Opens a data directory that is to be moved, and takes its lock. It is made nowhere.
@@ -383,6 +396,11 @@ impl Process {
         Ok(())
     }
 
+    /// What the roles wait for.
+    pub(crate) fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     /// What must work for the server to be ready.
     pub(crate) fn probes(&self) -> Vec<Probe> {
         self.probes.clone()
@@ -393,12 +411,13 @@ impl Process {
         &mut self.tasks
     }
 
-    /// Stops everything in the order of the module's head.
+    /// Stops everything in the order of the module's head, `delay` after it was said.
     ///
     /// # Errors
     /// The first step that did not end well; the others are made all the same.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        self.health.waiting("process", "it is stopping");
+    pub(crate) async fn stop(mut self, delay: Duration) -> anyhow::Result<()> {
+        self.health.stopping();
+        tokio::time::sleep(delay).await;
         self.gateway_stop.cancel();
         if let Some(gateway) = &self.gateway
             && timeout(DRAIN_GATEWAY, gateway.drained()).await.is_err()
@@ -429,7 +448,7 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 /// The time before which no clock can be right.
-fn built_at() -> anyhow::Result<Timestamp> {
+pub(crate) fn built_at() -> anyhow::Result<Timestamp> {
     let seconds: i64 = env!("HEADWATER_BUILT_AT").parse()?;
     Ok(Timestamp(seconds.saturating_mul(SECOND)))
 }

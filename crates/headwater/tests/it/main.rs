@@ -10,15 +10,23 @@ mod apart;
 #[cfg(test)]
 mod backends;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod both;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod config_cli;
+#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod deploy;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod doors;
 #[cfg(test)]
@@ -40,6 +48,8 @@ mod metrics;
 #[cfg(test)]
 mod moving;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod openid;
 #[cfg(test)]
 mod oracle;
@@ -53,6 +63,8 @@ mod planted;
 mod recovery;
 #[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod rolling;
 #[cfg(test)]
 mod rounds;
 #[cfg(test)]

@@ -83,4 +83,5 @@ fn check(shown: &[&str], said: &str) {
     has(6, &["not_numeric", "hot", "oven", r#""received":10"#, r#""dead":1"#, r#""in_flight":0"#]);
     has(7, &[r#"headwater_store_readings{outcome="stored"}"#, r#"headwater_store_readings{outcome="unsealed"}"#]);
     has(8, &[r#""accepted":1"#]);
+    has(9, &["copy is a whole copy", "every checksum right", "no difference"]);
 }
