@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the checks, then every test, with the counts at the end.
 //!
-//! Installs what the tests need and the machine lacks (Debian: strace), and starts Kafka and PostgreSQL unless they are there
+//! Installs what the tests need and the machine lacks (Debian: strace, npm, systemd), and starts Kafka and PostgreSQL unless they are there
 //! (`KAFKA_BROKERS`, `POSTGRES_URL`, `cargo xtask servers start`). A missing tool or server makes its test fail, never skip.
 //! Invariant: what was started here is gone at the end, whatever the end is.
 
@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 
 /// The task.
 pub(crate) fn run() -> anyhow::Result<()> {
-    install("strace")?;
-    install("npm")?;
+    install("strace", "strace")?;
+    install("npm", "npm")?;
+    install("systemd-analyze", "systemd")?;
     check::run()?;
     // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
     let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];
@@ -64,14 +65,14 @@ impl Counts {
     }
 }
 
-/// Installs a Debian package whose program of the same name is missing.
-fn install(program: &str) -> anyhow::Result<()> {
+/// Installs the Debian package of a program that is missing.
+fn install(program: &str, package: &str) -> anyhow::Result<()> {
     if Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
         return Ok(());
     }
-    let hint = || format!("the tests need {program}; install it with `apt-get install {program}` (or your system's packages)");
+    let hint = || format!("the tests need {program}; install it with `apt-get install {package}` (or your system's packages)");
     crate::run("apt-get", &["update"]).with_context(hint)?;
-    crate::run("apt-get", &["install", "--yes", "--no-install-recommends", program]).with_context(hint)
+    crate::run("apt-get", &["install", "--yes", "--no-install-recommends", package]).with_context(hint)
 }
 
 #[cfg(test)]
