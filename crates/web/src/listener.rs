@@ -77,8 +77,9 @@ impl Listener {
             });
             let (stream, peer) = accepted.await?;
             if let Some(address) = self.addresses.enter(peer.ip()) {
-                return Some((stream, Place { _place: place, _address: address }));
+                return Some((stream, Place { _place: place, _address: address, _counted: self.connections.accepted() }));
             }
+            self.connections.refused();
         }
     }
 

@@ -96,7 +96,7 @@ pub async fn serve_counted(
     while !hard.is_cancelled()
         && let Some((stream, place)) = listener.waiting().await
     {
-        connections.spawn(Arc::clone(&server).connection(stream, place));
+        running.spawn(Arc::clone(&server).connection(stream, place));
     }
     drop(listener);
     running.close();

@@ -7,6 +7,8 @@
 
 mod expiry;
 
+pub use expiry::validity;
+
 use crate::config::Config;
 use anyhow::{Context, Result, anyhow, bail};
 use aws_lc_rs::digest::{SHA256, digest};

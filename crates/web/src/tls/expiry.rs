@@ -1,6 +1,6 @@
-//! Until when a certificate is good: the one field of X.509 that is looked at here.
+//! From when and until when a certificate is good: the one field of X.509 that is looked at here.
 //!
-//! Owns: [`not_after`]. Does not know: whether a certificate is good otherwise; rustls has read it already.
+//! Owns: [`validity`]. Does not know: whether a certificate is good otherwise; rustls has read it already.
 //! Invariant: nothing in the bytes makes it panic; what cannot be read has no end.
 
 /// Tags of DER.
@@ -11,6 +11,11 @@ const GENERALIZED_TIME: u8 = 0x18;
 
 /// `notAfter` of a certificate in DER, in seconds since the epoch.
 pub(super) fn not_after(der: &[u8]) -> Option<i64> {
+    validity(der).map(|(_, end)| end)
+}
+
+/// `notBefore` and `notAfter` of a certificate in DER, in seconds since the epoch; `None` where it cannot be read.
+pub fn validity(der: &[u8]) -> Option<(i64, i64)> {
     let certificate = Values(Values(der).of(SEQUENCE)?).of(SEQUENCE)?;
     let mut fields = Values(certificate);
     if certificate.first() == Some(&VERSION) {
@@ -19,9 +24,8 @@ pub(super) fn not_after(der: &[u8]) -> Option<i64> {
     // Serial number, signature algorithm, issuer.
     fields.by_ref().take(3).for_each(drop);
     let mut validity = Values(fields.of(SEQUENCE)?);
-    validity.next()?;
-    let (tag, text) = validity.next()?;
-    time(tag, std::str::from_utf8(text).ok()?)
+    let mut next = || validity.next().and_then(|(tag, text)| time(tag, std::str::from_utf8(text).ok()?));
+    Some((next()?, next()?))
 }
 
 /// The values in some bytes, one after the other: tag and content.
