@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the checks, then every test, with the counts at the end.
 //!
-//! Installs what the tests need and the machine lacks (Debian: strace, npm, python3-venv), and starts Kafka and PostgreSQL unless they are there
+//! Installs what the tests need and the machine lacks (Debian: strace, npm, systemd, python3-venv), and starts Kafka and PostgreSQL unless they are there
 //! (`KAFKA_BROKERS`, `POSTGRES_URL`, `cargo xtask servers start`). A missing tool or server makes its test fail, never skip.
 //! Invariant: what was started here is gone at the end, whatever the end is.
 
@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 
 /// The task.
 pub(crate) fn run() -> anyhow::Result<()> {
-    install("strace")?;
-    install("npm")?;
+    install("strace", "strace")?;
+    install("npm", "npm")?;
+    install("systemd-analyze", "systemd")?;
     install_python()?;
     check::run()?;
     // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
@@ -65,12 +66,12 @@ impl Counts {
     }
 }
 
-/// Installs a Debian package whose program of the same name is missing.
-fn install(program: &str) -> anyhow::Result<()> {
+/// Installs the Debian package of a program that is missing.
+fn install(program: &str, package: &str) -> anyhow::Result<()> {
     if Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
         return Ok(());
     }
-    from_debian(program)
+    from_debian(package)
 }
 
 /// Installs what makes Python environments: the tests put schemathesis into one.

@@ -7,7 +7,9 @@
 
 use crate::engine::Room;
 use crate::failure::Result;
+use crate::metrics::Rows;
 use crate::params::Format;
+use axum::Extension;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +30,8 @@ pub(crate) struct Answer {
     pub(crate) bytes: Vec<u8>,
     /// How they are written.
     pub(crate) format: Format,
+    /// How many rows it has.
+    pub(crate) n_rows: usize,
     /// Where the next page is.
     pub(crate) next: Option<String>,
 }
@@ -67,7 +71,7 @@ impl Answer {
         }
         room.shrink_to(self.bytes.capacity());
         let body = Bytes::from_owner(Held { bytes: self.bytes, _room: room });
-        Ok((headers, Body::from(body)).into_response())
+        Ok((headers, Extension(Rows(self.n_rows)), Body::from(body)).into_response())
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn show(
     room.hold(bytes).await?;
     let mut json = Json::with_capacity(bytes / 2);
     write_letter(&mut json, &letter);
-    Answer { bytes: json.into_bytes(), format: Format::Json, next: None }.into_response(&headers, room)
+    Answer { bytes: json.into_bytes(), format: Format::Json, n_rows: 1, next: None }.into_response(&headers, room)
 }
 
 /// About what letters take, as they are and written.
@@ -106,7 +106,12 @@ fn write_page(letters: &[DeadLetter], has_more: bool, query: &DeadLetterQuery, p
     json.name("rows");
     json.open(b'[');
     letters.iter().for_each(|letter| write_letter(&mut json, letter));
-    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, next: next.map(|next| page.link_to(&next)) }
+    Answer {
+        bytes: json.end_of_rows(next.as_deref()),
+        format: Format::Json,
+        n_rows: letters.len(),
+        next: next.map(|next| page.link_to(&next)),
+    }
 }
 
 fn write_letter(json: &mut Json, letter: &DeadLetter) {

@@ -183,7 +183,8 @@ fn write(rows: &[Newest], page: &Page) -> Answer {
         json.member("value", value);
         json.close(b'}');
     }
-    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, next: next.map(|next| page.link_to(&next)) }
+    let n_rows = rows.len().min(page.limit);
+    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, n_rows, next: next.map(|next| page.link_to(&next)) }
 }
 
 #[cfg(test)]

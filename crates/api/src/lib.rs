@@ -20,8 +20,10 @@ mod dead_letters;
 mod engine;
 mod failure;
 mod figures;
+mod freshness;
 mod groups;
 mod latest;
+mod metrics;
 mod params;
 mod readings;
 mod series;
@@ -32,8 +34,11 @@ mod tags;
 mod testing;
 
 pub use config::Config;
+pub use freshness::follow as follow_freshness;
+pub use metrics::Metrics;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use engine::Room;
 use failure::Result;
@@ -67,6 +72,8 @@ pub struct Deps {
     pub roles: Vec<String>,
     /// The version of the program.
     pub version: String,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// What handlers share.
@@ -116,7 +123,8 @@ pub fn face(config: Config, deps: Deps) -> Face {
         .route("/v1/status", get(status::status))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/{id}", get(dead_letters::show))
-        .with_state(api);
+        .with_state(api)
+        .route_layer(from_fn_with_state(deps.metrics, metrics::measure));
     Face { role: "api", router, probes: vec![probe] }
 }
 

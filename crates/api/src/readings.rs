@@ -80,7 +80,7 @@ impl ReadingsQuery {
                 Format::Json => write_json(&rows, bytes, next.as_deref()),
                 Format::Csv => write_csv(&rows, bytes),
             };
-            Answer { bytes: text, format: self.format, next: next.map(|next| self.page.link_to(&next)) }
+            Answer { bytes: text, format: self.format, n_rows, next: next.map(|next| self.page.link_to(&next)) }
         })
         .await
     }

@@ -92,7 +92,8 @@ fn write(found: &Found, page: &Page) -> Answer {
         json.time_or_null("last_time", times.map(|(_, last)| Timestamp(last)));
         json.close(b'}');
     }
-    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, next: next.map(|next| page.link_to(&next)) }
+    let n_rows = found.series.len().min(page.limit);
+    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, n_rows, next: next.map(|next| page.link_to(&next)) }
 }
 
 #[cfg(test)]

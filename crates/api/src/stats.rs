@@ -90,19 +90,19 @@ impl StatsQuery {
         });
         room.hold(groups_bytes(&groups) + bytes).await?;
         let next = last.map(|(key, time)| self.cursor(key, time));
-        off_the_workers(n_rows, move || self.write(&groups, bytes, next)).await
+        off_the_workers(n_rows, move || self.write(&groups, (n_rows, bytes), next)).await
     }
 
     fn cursor(&self, key: String, time: Timestamp) -> String {
         self.page.cursor_after(Some(self.buckets.range.from), Some(self.buckets.range.to), key, Some(time))
     }
 
-    fn write(self, groups: &Groups, bytes: usize, next: Option<String>) -> Answer {
+    fn write(self, groups: &Groups, (n_rows, bytes): (usize, usize), next: Option<String>) -> Answer {
         let text = match self.format {
             Format::Json => self.write_json(groups, bytes, next.as_deref()),
             Format::Csv => self.write_csv(groups, bytes),
         };
-        Answer { bytes: text, format: self.format, next: next.map(|next| self.page.link_to(&next)) }
+        Answer { bytes: text, format: self.format, n_rows, next: next.map(|next| self.page.link_to(&next)) }
     }
 
     fn write_json(&self, groups: &Groups, bytes: usize, next: Option<&str>) -> Vec<u8> {

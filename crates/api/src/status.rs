@@ -11,21 +11,21 @@ use crate::params::Params;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use headwater_core::log::{Bounds, LogId, Position};
+use headwater_core::log::{Bounds, EventLog, LogError, LogId, Position};
 use headwater_core::store::Totals;
 use headwater_core::time::{SECOND, Timestamp};
 use headwater_web::Caller;
 
 /// A partition of the log: what is applied and what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Progress {
+pub(crate) struct Progress {
     partition: u32,
     next: u64,
     end: u64,
 }
 
 impl Progress {
-    const fn in_flight(self) -> u64 {
+    pub(crate) const fn in_flight(self) -> u64 {
         self.end.saturating_sub(self.next)
     }
 }
@@ -38,13 +38,13 @@ pub(crate) async fn status(State(api): State<Api>, _: Caller, RawQuery(raw): Raw
     let totals = api.snapshot().await?.totals().await.map_err(failure::of_store)?;
     let log = api.log.identity();
     let progress = progress(&log, &bounds, &totals.positions);
-    let applied_to = applied_to(&api, &progress, now).await?;
+    let applied_to = applied_to(api.log.as_ref(), &progress, now).await.map_err(failure::of_log)?;
     let bytes = write(&api, &log, &totals, &progress, now, applied_to);
     Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], bytes).into_response())
 }
 
 /// Positions of another log say nothing about this one. Records that the log no longer has are in flight no more.
-fn progress(log: &LogId, bounds: &[Bounds], positions: &[Position]) -> Vec<Progress> {
+pub(crate) fn progress(log: &LogId, bounds: &[Bounds], positions: &[Position]) -> Vec<Progress> {
     let next = |bounds: &Bounds| {
         let stored = positions.iter().find(|position| position.log == *log && position.partition == bounds.partition);
         stored.map_or(bounds.start, |position| position.next.max(bounds.start))
@@ -53,10 +53,10 @@ fn progress(log: &LogId, bounds: &[Bounds], positions: &[Position]) -> Vec<Progr
 }
 
 /// Everything received before this time is applied.
-async fn applied_to(api: &Api, progress: &[Progress], now: Timestamp) -> Result<Timestamp> {
+pub(crate) async fn applied_to(log: &dyn EventLog, progress: &[Progress], now: Timestamp) -> std::result::Result<Timestamp, LogError> {
     let mut applied_to = now;
     for partition in progress.iter().filter(|partition| partition.in_flight() > 0) {
-        let oldest = api.log.oldest_from(partition.partition, partition.next).await.map_err(failure::of_log)?;
+        let oldest = log.oldest_from(partition.partition, partition.next).await?;
         applied_to = oldest.map_or(applied_to, |oldest| applied_to.min(oldest));
     }
     Ok(applied_to)

@@ -1,6 +1,6 @@
 //! A face on a store and a log in memory, and requests to it.
 
-use crate::{Config, Deps, face};
+use crate::{Config, Deps, Metrics, face};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
@@ -9,6 +9,7 @@ use headwater_contract::{MemoryLog, MemoryStore};
 use headwater_core::clock::ManualClock;
 use headwater_core::glob::{DevicePatterns, Glob};
 use headwater_core::health::Health;
+use headwater_core::metrics::{Format, Registry};
 use headwater_core::seal;
 use headwater_core::series::{SHARDS, Shard};
 use headwater_core::store::{LoadBudget, Queries, Replaced, Sealing};
@@ -30,6 +31,8 @@ pub(crate) struct Stack {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) health: Health,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) deps: Deps,
+    pub(crate) registry: Registry,
     router: Router,
 }
 
@@ -58,6 +61,8 @@ impl Stack {
     pub(crate) fn behind(queries: Arc<dyn Queries>, store: MemoryStore, config: Config, budget_bytes: usize) -> Self {
         let (log, clock, health) = (MemoryLog::new(2), Arc::new(ManualClock::at(START)), Health::default());
         let budget = Budget::new(budget_bytes, "answers");
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, Arc::clone(&queries), Arc::new(log.clone()), Arc::clone(&clock) as _);
         let deps = Deps {
             store: queries,
             log: Arc::new(log.clone()),
@@ -66,8 +71,10 @@ impl Stack {
             health: health.clone(),
             roles: vec!["ingest".into(), "api".into()],
             version: "1.2.3".into(),
+            metrics,
         };
-        Self { store, log, clock, health, budget, router: face(config, deps).router }
+        let router = face(config, deps.clone()).router;
+        Self { store, log, clock, health, budget, deps, registry, router }
     }
 
     /// Commits readings as one batch.
@@ -124,6 +131,15 @@ impl Stack {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Got { status: parts.status, headers: parts.headers, bytes: body.collect().await.unwrap().to_bytes().to_vec() }
+    }
+
+    /// The value of a series of `/metrics`, looked up now.
+    pub(crate) async fn scraped(&self, series: &str) -> Option<f64> {
+        for source in self.registry.sources() {
+            (source.refresh)().await;
+        }
+        let text = self.registry.write(Format::Plain);
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map(|value| value.parse().unwrap())
     }
 
     /// All rows of a list, by pages of `limit`; checks that no page is empty or too long.

@@ -53,6 +53,7 @@ macro_rules! event_log_suite {
             an_open_log_is_writable
             the_oldest_time_is_not_later_than_any_record_from_there_on
             there_is_no_oldest_time_at_the_end
+            the_receive_time_of_a_record_is_told_while_it_is_kept
             // delivery.rs
             nothing_is_delivered_before_resume
             resume_redelivers_every_record_from_a_position

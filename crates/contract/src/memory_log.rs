@@ -195,6 +195,14 @@ impl EventLog for MemoryLog {
         })
     }
 
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>> {
+        Box::pin(async move {
+            let state = self.state();
+            let records = &state.partition(partition)?.records;
+            Ok(records.iter().find(|record| record.position == position).map(|record| record.received_at))
+        })
+    }
+
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(async move {
             self.state().append(records)?;

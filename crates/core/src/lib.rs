@@ -23,6 +23,7 @@ pub mod glob;
 pub mod health;
 pub mod log;
 pub mod merge;
+pub mod metrics;
 pub mod plan;
 pub mod seal;
 pub mod series;

@@ -195,6 +195,9 @@ pub trait EventLog: Send + Sync {
     /// The least receive time among the records of a partition from number `next` on; `None` where there are none.
     fn oldest_from(&self, partition: u32, next: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>>;
 
+    /// When a record was received, or a little before; `None` where it is not kept any more.
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>>;
+
     /// Appends and returns when durable. Waits a little as back-pressure, then says busy. All records of a call or none
     /// are appended where the log can promise that (embedded); elsewhere a part may be.
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>>;

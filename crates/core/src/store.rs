@@ -233,6 +233,20 @@ pub trait Sealing: Send + Sync {
 pub trait Queries: Send + Sync {
     /// One state of everything, for at most `lifetime` from now. Waits for a free reader no longer than that.
     fn snapshot(&self, lifetime: Duration) -> BoxFuture<'_, Result<Box<dyn Snapshot>>>;
+
+    /// What whoever watches the store wants to know beside answers.
+    fn vitals(&self) -> BoxFuture<'_, Result<Vitals>> {
+        Box::pin(async { Ok(Vitals::default()) })
+    }
+}
+
+/// How a store is, as far as it can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// Bytes that it takes on its disk.
+    pub bytes: Option<u64>,
+    /// The age of the oldest snapshot or transaction, of any process, where old ones keep something from being given back.
+    pub oldest_snapshot: Option<Duration>,
 }
 
 /// The conservation counts and the positions they belong to. `received = stored + duplicate + conflict + dead + unsealed`.
@@ -324,6 +338,11 @@ pub struct DeadLetterQuery {
 pub trait Snapshot: Send {
     /// The counts and positions.
     fn totals(&mut self) -> BoxFuture<'_, Result<Totals>>;
+
+    /// The positions alone, in their order.
+    fn positions(&mut self) -> BoxFuture<'_, Result<Vec<Position>>> {
+        Box::pin(async { Ok(self.totals().await?.positions) })
+    }
 
     /// Up to `limit` series that match, by the bytes of their keys, after `after`.
     fn series<'a>(&'a mut self, filter: &'a SeriesFilter, after: Option<&'a SeriesKey>, limit: usize)

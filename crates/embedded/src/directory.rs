@@ -8,7 +8,7 @@ use crate::error::OpenError;
 use headwater_core::time::Timestamp;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The format of a directory that this program writes.
@@ -85,6 +85,16 @@ fn holder(file: &mut File) -> String {
     }
 }
 
+/// Who holds the directory, in the holder's own words; `None` where nobody does. The system's list of locks is read: a try to take the lock
+/// could be in the way of a server that starts.
+pub fn holder_of(dir: &Path) -> Option<String> {
+    let mut file = File::open(dir.join("LOCK")).ok()?;
+    let inode = format!(":{}", file.metadata().ok()?.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let is_held = locks.lines().any(|line| line.contains("FLOCK") && line.split_whitespace().any(|word| word.ends_with(&inode)));
+    is_held.then(|| holder(&mut file))
+}
+
 /// Looks at the format; a directory that holds no data is marked as new.
 pub(crate) fn check_format(dir: &Path) -> Result<(), OpenError> {
     let path = dir.join("format");
@@ -140,10 +150,13 @@ mod tests {
     #[test]
     fn a_second_open_is_refused_and_names_the_holder() {
         let temp = tempfile::tempdir().unwrap();
+        assert_eq!(holder_of(temp.path()), None);
         let held = open(temp.path()).unwrap();
+        assert!(holder_of(temp.path()).is_some_and(|words| words.contains(&std::process::id().to_string())));
         let refused = open(temp.path()).unwrap_err().to_string();
         assert!(refused.contains(&format!("in use by process {}, since 1970-01-01T00:00:00Z", std::process::id())), "{refused}");
         drop(held);
+        assert_eq!(holder_of(temp.path()), None);
         open(temp.path()).unwrap();
     }
 

@@ -8,11 +8,13 @@
 //! tells what is on the disk), a full disk only makes it busy; every queue is bounded; both write-ahead logs are bounded.
 //!
 //! Files: `directory` the directory, `sqlite` connections and transactions, `migrations`, `writer` the thread and its
-//! queue, `wal` checkpoints, `space` the reserve on the disk, `log` and `store`.
+//! queue, `wal` checkpoints, `space` the reserve on the disk, `log` and `store`, `backup` a copy beside whoever writes.
 
+mod backup;
 mod directory;
 mod error;
 mod log;
+mod metrics;
 mod migrations;
 mod space;
 mod sqlite;
@@ -22,7 +24,10 @@ mod tests;
 mod wal;
 mod writer;
 
+pub use backup::{Copied, CopiedLog, Files, copy, look_at_log};
+pub use directory::holder_of;
 pub use error::OpenError;
+pub use metrics::Metrics;
 pub use store::{Store, open_for_reading};
 
 use directory::Directory;
@@ -98,9 +103,17 @@ pub struct Embedded {
 /// # Errors
 /// When another process has it, when a newer program wrote it, when it is damaged, or when the system says no.
 pub fn open(dir: &Path, config: Config, clock: Arc<dyn Clock>) -> Result<Embedded, OpenError> {
+    open_with(dir, config, clock, Metrics::default())
+}
+
+/// [`open`], with what happens counted.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(dir: &Path, config: Config, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Embedded, OpenError> {
     let directory = Directory::open(dir, clock.now())?;
     let space = Space::new(dir, config.reserve_bytes);
-    let log = Arc::new(Log::open(&directory, &config, Arc::clone(&clock), space.clone())?);
+    let log = Arc::new(Log::open(&directory, &config, Arc::clone(&clock), space.clone(), metrics)?);
     let store = Arc::new(Store::open(&directory, &config, space, clock.now())?);
     directory.sync()?;
     Ok(Embedded { log: Arc::clone(&log) as Arc<dyn EventLog>, store, closing: log, _directory: directory })

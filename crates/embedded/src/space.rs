@@ -43,6 +43,13 @@ impl Space {
         self.less_than(self.reserve / 4)
     }
 
+    /// What is wrong when there would be no room for appends after `bytes` more were written.
+    pub(crate) fn shortage_after(&self, bytes: u64) -> Option<String> {
+        let disk = rustix::fs::statvfs(&self.dir).ok()?;
+        let (free, kept) = (disk.f_bavail.saturating_mul(disk.f_frsize), self.reserve);
+        (free < kept.saturating_add(bytes)).then(|| format!("{free} bytes are free on the disk, and {kept} of them have to stay free"))
+    }
+
     fn less_than(&self, kept: u64) -> Option<String> {
         // A file system that cannot say how much is free says so when it is written to.
         let disk = rustix::fs::statvfs(&self.dir).ok()?;

@@ -33,12 +33,19 @@ impl From<Error> for BodyError {
     }
 }
 
-/// Reads the whole body and takes the coding off.
+/// Reads the whole body and takes the coding off. `came` is told how many bytes were sent.
 ///
 /// # Errors
 /// See [`BodyError`]; 413 beyond either limit of `config`.
-pub(crate) async fn read(config: &Config, budget: &Arc<Budget>, coding: Coding, body: axum::body::Body) -> Result<Body, BodyError> {
+pub(crate) async fn read(
+    config: &Config,
+    budget: &Arc<Budget>,
+    coding: Coding,
+    body: axum::body::Body,
+    came: impl FnOnce(usize),
+) -> Result<Body, BodyError> {
     let encoded = receive(config, budget, body).await?;
+    came(encoded.bytes.len());
     if coding == Coding::Identity || encoded.bytes.is_empty() { Ok(encoded) } else { decoded(config, coding, encoded).await }
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: a step back is a warning, once for each step, and changes no answer; a clock before the build of this program
 //! cannot be right, and a reading received then would be kept with a wrong time for ever.
 
+use crate::metrics::Metrics;
 use headwater_core::clock::Clock;
 use headwater_core::time::{SECOND, Timestamp};
 use std::sync::Arc;
@@ -17,11 +18,12 @@ pub(crate) struct ClockWatch {
     clock: Arc<dyn Clock>,
     floor: Timestamp,
     last: AtomicI64,
+    metrics: Metrics,
 }
 
 impl ClockWatch {
-    pub(crate) fn new(clock: Arc<dyn Clock>, floor: Timestamp) -> Self {
-        Self { clock, floor, last: AtomicI64::new(i64::MIN) }
+    pub(crate) fn new(clock: Arc<dyn Clock>, floor: Timestamp, metrics: Metrics) -> Self {
+        Self { clock, floor, last: AtomicI64::new(i64::MIN), metrics }
     }
 
     /// Now.
@@ -31,6 +33,7 @@ impl ClockWatch {
     pub(crate) fn now(&self) -> Result<Timestamp, String> {
         let now = self.clock.now();
         if let Some(step) = self.stepped_back(now) {
+            self.metrics.stepped_back();
             tracing::warn!(now = %now, seconds = step / SECOND, "the clock of this machine stepped back; readings without a time are stamped with it");
         }
         if now < self.floor {
@@ -54,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_step_back_is_seen_once() {
-        let watch = ClockWatch::new(Arc::new(ManualClock::default()), Timestamp(0));
+        let watch = ClockWatch::new(Arc::new(ManualClock::default()), Timestamp(0), Metrics::default());
         let steps: Vec<_> = [100, 101, 101, 40, 40, 41, 10].map(|second| watch.stepped_back(Timestamp(second * SECOND))).to_vec();
         assert_eq!(steps, [None, None, None, Some(61 * SECOND), None, None, Some(31 * SECOND)]);
         assert_eq!(watch.stepped_back(Timestamp(10 * SECOND - 1)), None);
@@ -63,7 +66,7 @@ mod tests {
     #[test]
     fn a_clock_before_the_floor_is_refused_until_it_is_set() {
         let clock = Arc::new(ManualClock::at(Timestamp(5)));
-        let watch = ClockWatch::new(clock.clone(), Timestamp(10));
+        let watch = ClockWatch::new(clock.clone(), Timestamp(10), Metrics::default());
         assert!(watch.now().unwrap_err().contains("1970-01-01T00:00:00.000005Z"));
         clock.set(Timestamp(10));
         assert_eq!(watch.now(), Ok(Timestamp(10)));

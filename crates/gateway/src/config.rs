@@ -27,6 +27,9 @@ pub struct Config {
     /// How long a request waits for the log, or for memory, before it is answered 503; such as `10s`.
     #[serde(with = "headwater_web::duration")]
     pub append_wait: Duration,
+    /// How often a record without readings goes into the log, by which the way to the answers is measured; `off`: never.
+    #[serde(with = "headwater_web::duration::or_off")]
+    pub heartbeat: Option<Duration>,
 }
 
 impl Default for Config {
@@ -37,6 +40,7 @@ impl Default for Config {
             max_decoded_bytes: 64 * MIB,
             max_metrics: 256,
             append_wait: Duration::from_secs(10),
+            heartbeat: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -73,6 +77,12 @@ impl Config {
             seconds.contains(&self.append_wait),
             format!("gateway.append_wait: must be 100ms to 60s, is {}", headwater_web::duration::print(self.append_wait)),
         );
+        let often = Duration::from_millis(100)..=Duration::from_hours(1);
+        let every = self.heartbeat.unwrap_or(Duration::from_secs(5));
+        check(
+            often.contains(&every),
+            format!("gateway.heartbeat: must be `off`, or 100ms to 1h, is {}", headwater_web::duration::print(every)),
+        );
         problems
     }
 
@@ -103,6 +113,7 @@ mod tests {
             max_decoded_bytes: 0,
             max_metrics: 0,
             append_wait: Duration::ZERO,
+            heartbeat: Some(Duration::ZERO),
         };
         let problems = config.validate();
         for key in [
@@ -113,9 +124,17 @@ mod tests {
             "must not be less",
             "max_metrics",
             "append_wait",
+            "heartbeat",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(key)), "{key}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn the_heartbeat_can_be_switched_off() {
+        let off = serde_json::from_str::<Config>(r#"{"heartbeat":"off"}"#).unwrap();
+        assert_eq!((off.heartbeat, off.validate()), (None, Vec::new()));
+        assert!(serde_json::to_string(&off).unwrap().contains(r#""heartbeat":"off""#));
     }
 
     #[test]

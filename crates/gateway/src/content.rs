@@ -21,6 +21,9 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// Every format, in the order of its declaration.
+    pub(crate) const ALL: [Self; 4] = [Self::Json, Self::Ndjson, Self::Csv, Self::Line];
+
     /// The name that dead letters carry.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -34,13 +34,14 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(config: Config, deps: Deps, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        let Deps { log, clock, decode_budget, clock_floor, health } = deps;
+        let Deps { log, clock, decode_budget, clock_floor, health, metrics } = deps;
         let appender = Appender { log, health, tasks: tasks.clone(), wait: config.append_wait };
         let intake = Arc::new(Intake {
             config: Arc::new(config),
-            clock: ClockWatch::new(Arc::clone(&clock), clock_floor),
+            clock: ClockWatch::new(Arc::clone(&clock), clock_floor, metrics.clone()),
             budget: decode_budget,
             appender,
+            metrics,
             decoders: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
         });
         Self { intake, started: clock.now(), since: Instant::now(), clock, clock_floor, tasks, stop }
@@ -65,12 +66,13 @@ impl Door {
     /// # Errors
     /// A body that is not what its coding says becomes a dead letter first.
     pub(crate) async fn receive(&self, format: Format, coding: Coding, body: axum::body::Body) -> Result<Body, Refusal> {
-        match body::read(&self.intake.config, &self.intake.budget, coding, body).await {
+        let came = |bytes| self.intake.metrics.body(format, bytes);
+        match body::read(&self.intake.config, &self.intake.budget, coding, body, came).await {
             Ok(body) => Ok(body),
             Err(BodyError::Refused(error)) => Err(error.into()),
             Err(BodyError::Broken { encoded, detail }) => {
-                let format = format!("{}+{}", format.as_str(), coding.as_str());
-                self.intake.bury(format, encoded, &detail, self.intake.now()?).await?;
+                let kept_as = format!("{}+{}", format.as_str(), coding.as_str());
+                self.intake.bury(format, kept_as, encoded, &detail, self.intake.now()?).await?;
                 Err(Refusal::Unreadable(Unreadable { detail, pointer: None }))
             }
         }

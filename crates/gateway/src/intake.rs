@@ -16,6 +16,7 @@ use crate::clock_watch::ClockWatch;
 use crate::config::Config;
 use crate::content::Format;
 use crate::estimate;
+use crate::metrics::{Metrics, Rejected};
 use crate::refusals::{self, Ids, Reported};
 use bytes::Bytes;
 use headwater_core::dead_letter::Reason;
@@ -38,6 +39,7 @@ pub(crate) struct Intake {
     pub(crate) clock: ClockWatch,
     pub(crate) budget: Arc<Budget>,
     pub(crate) appender: Appender,
+    pub(crate) metrics: Metrics,
     /// How many large bodies are decoded at once; more would not be faster.
     pub(crate) decoders: Semaphore,
 }
@@ -120,12 +122,13 @@ impl Intake {
             Ok(decoded) => decoded,
             Err(unreadable) => {
                 let letter = Body { bytes, reservation };
-                self.bury(format.as_str().to_owned(), letter, &unreadable.detail, received_at).await?;
+                self.bury(format, format.as_str().to_owned(), letter, &unreadable.detail, received_at).await?;
                 return Err(Refusal::Unreadable(unreadable));
             }
         };
         self.charge(&mut reservation, bytes.len() + estimate::after_decoding(&decoded.batch, &decoded.refused)).await?;
 
+        let by_reason = Rejected::of(&decoded.refused);
         let (log, most_bytes) = (Arc::clone(&self.appender.log), self.config.max_decoded_bytes);
         let (records, outcome) = self.work(large, move || pack(&*log, format, &bytes, decoded, received_at, most_bytes)).await?;
         if !records.is_empty() {
@@ -133,21 +136,31 @@ impl Intake {
             self.appender.append(records, reservation).await?;
         }
         let Outcome { accepted, skipped, rejected, .. } = outcome;
+        self.metrics.settled(format, accepted, skipped, &by_reason);
         tracing::debug!(format = format.as_str(), accepted, skipped, rejected, "took a body in");
         Ok(outcome)
     }
 
-    /// Keeps a whole body as one dead letter. `format` says what it was meant to be, with its coding if that is still on it.
+    /// Keeps a whole body as one dead letter. `kept_as` says what it was meant to be, with its coding if that is still on it.
     ///
     /// # Errors
     /// 503 when it could not be kept; the body may be sent again.
-    pub(crate) async fn bury(&self, format: String, body: Body, detail: &str, received_at: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn bury(
+        &self,
+        format: Format,
+        kept_as: String,
+        body: Body,
+        detail: &str,
+        received_at: Timestamp,
+    ) -> Result<(), Error> {
         let Body { bytes, mut reservation } = body;
         self.charge(&mut reservation, 3 * bytes.len()).await?;
-        let item = refusals::of_body(format, bytes.to_vec(), detail.to_owned(), &Ids::at(received_at));
+        let item = refusals::of_body(kept_as, bytes.to_vec(), detail.to_owned(), &Ids::at(received_at));
         let partition = self.appender.log.partition_of("");
         let records = self.work(bytes.len() > SMALL, move || encode_refused(vec![item], received_at, partition)).await?;
-        self.appender.append(records, reservation).await
+        self.appender.append(records, reservation).await?;
+        self.metrics.settled(format, 0, 0, &Rejected::whole());
+        Ok(())
     }
 
     /// Reserves what a request needs in all, or gives back what it does not.

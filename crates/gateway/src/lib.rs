@@ -5,7 +5,8 @@
 //! (the kit in `web` checks them first and says who calls), the bytes of formats and records (`wire` does).
 //!
 //! Follow a reading: `readings` or `influx` (the door) → `body` (read, decompressed, within limits) → `intake` (decoded,
-//! refused items made dead letters, records) → `append` (durable) → `answer`.
+//! refused items made dead letters, records) → `append` (durable) → `answer`. Beside that, `heartbeat` puts a record without readings
+//! into the log now and then, for whoever watches how long the way to the answers is.
 //!
 //! Invariants: a success is answered only after the log said that every record of the request is durable; everything refused
 //! has a dead letter in the same append; nothing transient is ever answered with a 4xx; every request's memory is reserved in
@@ -19,9 +20,11 @@ mod config;
 mod content;
 mod door;
 mod estimate;
+mod heartbeat;
 mod influx;
 mod influx_side;
 mod intake;
+mod metrics;
 mod readings;
 mod refusals;
 #[cfg(test)]
@@ -29,6 +32,8 @@ mod tests;
 mod unpack;
 
 pub use config::Config;
+pub use heartbeat::run as send_heartbeats;
+pub use metrics::Metrics;
 
 use door::Door;
 use headwater_core::clock::Clock;
@@ -41,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What the role works with.
+#[derive(Clone)]
 pub struct Deps {
     /// Where records go.
     pub log: Arc<dyn EventLog>,
@@ -52,6 +58,8 @@ pub struct Deps {
     pub clock_floor: Timestamp,
     /// Where the role says what it is waiting for.
     pub health: Health,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// The role, ready to be served.

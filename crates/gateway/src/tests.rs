@@ -2,10 +2,12 @@
 
 mod append;
 mod bodies;
+mod heartbeat;
 mod influx;
+mod metrics;
 mod readings;
 
-use crate::{Config, Deps, Gateway, face};
+use crate::{Config, Deps, Gateway, Metrics, face};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -14,6 +16,7 @@ use headwater_contract::{FaultyLog, MemoryLog};
 use headwater_core::clock::ManualClock;
 use headwater_core::glob::{DevicePatterns, Glob};
 use headwater_core::health::Health;
+use headwater_core::metrics::{Format as TextFormat, Registry};
 use headwater_core::time::Timestamp;
 use headwater_web::{Budget, Caller, Scope, Scopes};
 use headwater_wire::record::{self, Content, RefusedItem};
@@ -30,6 +33,8 @@ const MIB: usize = 1024 * 1024;
 /// A gateway over a log in memory that fails when told to.
 struct Site {
     gateway: Gateway,
+    deps: Deps,
+    registry: Registry,
     log: MemoryLog,
     faulty: Arc<FaultyLog>,
     clock: Arc<ManualClock>,
@@ -47,6 +52,7 @@ impl Site {
         let log = MemoryLog::new(partitions);
         let faulty = Arc::new(FaultyLog::new(log.clone()));
         let clock = Arc::new(ManualClock::at(START));
+        let mut registry = Registry::default();
         let (budget, health, stop) = (Budget::new(256 * MIB, "tests"), Health::default(), CancellationToken::new());
         let deps = Deps {
             log: faulty.clone(),
@@ -54,9 +60,10 @@ impl Site {
             decode_budget: Arc::clone(&budget),
             clock_floor: START.plus(-1),
             health: health.clone(),
+            metrics: Metrics::new(&mut registry),
         };
-        let gateway = face(config, deps, stop.clone());
-        Self { gateway, log, faulty, clock, health, budget, stop }
+        let gateway = face(config, deps.clone(), stop.clone());
+        Self { gateway, deps, registry, log, faulty, clock, health, budget, stop }
     }
 
     /// Requests wait for the log for as short a time as can be configured.
@@ -97,7 +104,7 @@ impl Site {
     fn letters(&self) -> Vec<RefusedItem> {
         let refused = self.contents().into_iter().filter_map(|content| match content {
             Content::Refused(items) => Some(items),
-            Content::Readings(_) => None,
+            Content::Readings(_) | Content::Heartbeat => None,
         });
         refused.flatten().collect()
     }

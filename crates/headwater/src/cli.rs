@@ -1,6 +1,10 @@
 //! The command line: names, flags and their help.
 //!
-//! Owns: how a command is written. Does not know: what it does.
+//! Owns: how a command is written; those for whoever runs a server are in [`operating`]. Does not know: what it does.
+
+mod operating;
+
+pub(crate) use operating::{Backup, Completions, ConfigCommand, ConfigWanted, Doctor, Restore};
 
 use crate::config::{Flags, Role};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +44,17 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Move everything from a stopped server's data directory into a new PostgreSQL database; run it again to resume.
     Move(Move),
+    /// Copy a data directory while its server runs, or without one; the copy is one state of everything, and nothing is written over.
+    Backup(Backup),
+    /// Make a data directory out of a copy, after comparing every checksum.
+    Restore(Restore),
+    /// The configuration as it is, and what is wrong with it.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at everything that a server needs here: directory, disk, limits, certificate, log, store.
+    Doctor(Doctor),
+    /// Print a script that completes commands and flags in a shell.
+    Completions(Completions),
     /// Seal everything that is open now; it would be sealed by itself sooner or later.
     Seal(Seal),
     /// Send what a fleet of sensors measures, with faults on order, and tell how it went.
@@ -425,7 +440,11 @@ mod tests {
             &["headwater", "simulate", "--rate", "5/s", "--interval", "1s"],
             &["headwater", "seal", "everything"],
             &["headwater", "move", "--from", "sqlite:d"],
-            &["headwater", "config", "print"],
+            &["headwater", "config"],
+            &["headwater", "config", "check", "dashboard"],
+            &["headwater", "backup"],
+            &["headwater", "restore"],
+            &["headwater", "completions", "cmd"],
             &["headwater", "stats", "-o", "ndjson"],
             &["headwater", "import"],
         ] {
@@ -444,6 +463,12 @@ mod tests {
             &["headwater", "move", "--from", "sqlite:d", "--to", "postgres://h/d", "--password-file", "f", "--tls-ca", "f", "--json"],
             &["headwater", "verify", "--data-dir", "d", "--from", "2026-01-05T00:00:00Z", "--to", "1767657600", "--json"],
             &["headwater", "up", "--demo"],
+            &["headwater", "backup", "copies/today", "--data-dir", "d", "--no-keys", "--json"],
+            &["headwater", "restore", "copies/today", "--data-dir", "d", "--config", "f", "--json"],
+            &["headwater", "config", "print", "--config", "f", "--json"],
+            &["headwater", "config", "check", "gateway", "api", "--listen", "0.0.0.0:1", "--insecure"],
+            &["headwater", "doctor", "ingest", "--data-dir", "d", "--json"],
+            &["headwater", "completions", "bash"],
             &["headwater", "token", "rotate-key", "--data-dir", "d", "--revoke"],
             &["headwater", "simulate"],
             &["headwater", "simulate", "--devices", "5", "--interval", "1s", "--faults", "duplicates=1%,late=2%", "--seed", "3"],

@@ -8,6 +8,7 @@
 
 mod auth;
 mod backends;
+mod effective;
 mod sections;
 mod topology;
 mod tree;
@@ -17,6 +18,7 @@ mod tests;
 
 pub(crate) use auth::Auth;
 pub(crate) use backends::{Log, Store};
+pub(crate) use effective::Section;
 pub(crate) use sections::{Logging, Role};
 pub(crate) use tree::Flags;
 
@@ -24,7 +26,7 @@ use crate::environment::Environment;
 use sections::{Retention, Top};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use tree::{Keys, Tree};
+use tree::{Keys, Origins, Tree};
 
 /// Every section, read and each valid by itself.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) api: headwater_api::Config,
     /// `[auth]`.
     pub(crate) auth: Auth,
+    /// `[retention]`.
+    pub(crate) retention: Retention,
     /// `[logging]`.
     pub(crate) logging: Logging,
 }
@@ -69,6 +73,22 @@ impl std::ops::Deref for Checked {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Problems(Vec<String>);
 
+impl Problems {
+    /// Each of them.
+    pub(crate) fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// The configuration, everything that is wrong with it, and where its values come from.
+pub(crate) struct Looked {
+    /// What it says; a value that cannot be read counts as its default.
+    pub(crate) settings: Settings,
+    /// What is wrong, with each section and with all together.
+    pub(crate) problems: Problems,
+    origins: Origins,
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration cannot be used")?;
@@ -83,16 +103,31 @@ impl std::error::Error for Problems {}
 /// # Errors
 /// All problems at once.
 pub(crate) fn load(file: Option<&Path>, environment: &Environment, flags: Flags) -> Result<Settings, Problems> {
+    let (settings, problems, _) = gather(file, environment, flags)?;
+    if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+}
+
+/// Reads the configuration and looks for everything that is wrong with it, as a server would at its start; see [`Settings::checked`].
+///
+/// # Errors
+/// The file cannot be read at all.
+pub(crate) fn look(file: Option<&Path>, environment: &Environment, flags: Flags, insecure: bool) -> Result<Looked, Problems> {
+    let (settings, mut problems, origins) = gather(file, environment, flags)?;
+    problems.extend(topology::problems(&settings, insecure));
+    Ok(Looked { settings, problems: Problems(problems), origins })
+}
+
+fn gather(file: Option<&Path>, environment: &Environment, flags: Flags) -> Result<(Settings, Vec<String>, Origins), Problems> {
     let mut tree = Tree::gather(file.or(environment.config().map(Path::new)), environment, flags)?;
     let settings = read(&mut tree);
-    tree.finish().map(|()| settings)
+    let (problems, origins) = tree.finish();
+    Ok((settings, problems, origins))
 }
 
 fn read(tree: &mut Tree) -> Settings {
     let top: Top = tree.read("", Keys::Only(Top::KEYS));
     let (log, problems_of_log) = Log::of(tree.read("log", Keys::All));
     let (store, problems_of_store) = Store::of(tree.read("store", Keys::All));
-    let retention: Retention = tree.read("retention", Keys::All);
     let settings = Settings {
         data_dir: top.data_dir.clone(),
         roles: top.roles(),
@@ -104,12 +139,13 @@ fn read(tree: &mut Tree) -> Settings {
         rollup: tree.read("rollup", Keys::All),
         api: tree.read("api", Keys::All),
         auth: tree.read("auth", Keys::All),
+        retention: tree.read("retention", Keys::All),
         logging: tree.read("logging", Keys::All),
     };
     tree.note("", top.validate());
     tree.note("log", problems_of_log);
     tree.note("store", problems_of_store);
-    tree.note("retention", retention.validate());
+    tree.note("retention", settings.retention.validate());
     tree.note("http", settings.http.validate());
     tree.note("gateway", settings.gateway.validate());
     tree.note("ingest", settings.ingest.validate());
@@ -145,4 +181,4 @@ impl Settings {
 }
 
 /// The name of the key that is made in the data directory.
-const DEFAULT_KEY_FILE: &str = "token-key.pem";
+pub(crate) const DEFAULT_KEY_FILE: &str = "token-key.pem";

@@ -37,6 +37,16 @@ impl Environment {
         self.set("HEADWATER_CONFIG")
     }
 
+    /// Where the service manager listens.
+    pub(crate) fn notify_socket(&self) -> Option<&str> {
+        self.set("NOTIFY_SOCKET")
+    }
+
+    /// Within how many microseconds it wants to hear of a process, and which one.
+    pub(crate) fn watchdog(&self) -> (Option<&str>, Option<&str>) {
+        (self.set("WATCHDOG_USEC"), self.set("WATCHDOG_PID"))
+    }
+
     /// Where a fault test wants the process to die.
     #[cfg(feature = "failpoints")]
     pub(crate) fn failpoint(&self) -> Option<&str> {

@@ -11,6 +11,9 @@ use headwater_web::{Face, Provider, Ring, SigningKey, Verifier, issuer};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Beside the key in the data directory, after a rotation: the public parts of those before it.
+pub(crate) const RETIRED_FILE: &str = "token-key.pem.retired";
+
 /// What a server has.
 pub(crate) struct Keys {
     /// The key that signs, where the private part is at hand, and all that verify. It follows its files.

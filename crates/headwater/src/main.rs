@@ -3,10 +3,14 @@
 //! Owns: what a person types and reads. Of the crates of the project only this one knows both roles and backends, and only
 //! [`wiring`] in it names a backend. Invariant: standard output carries data, standard error messages.
 
+mod backup;
 mod cli;
 mod client;
+mod completions;
 mod config;
+mod config_command;
 mod demo;
+mod doctor;
 mod environment;
 #[cfg(feature = "failpoints")]
 mod failpoints;
@@ -16,7 +20,10 @@ mod keys;
 mod lifecycle;
 mod logging;
 mod moving;
+mod notify;
+mod opening;
 mod output;
+mod process_metrics;
 mod query;
 mod ready;
 mod run;
@@ -49,6 +56,11 @@ fn main() -> ExitCode {
         Command::Series(args) => query::series(&args, &environment),
         Command::Verify(args) => verify::run(&args, &environment),
         Command::Move(args) => moving::run(&args, &environment),
+        Command::Backup(args) => backup::run(&args, &environment),
+        Command::Restore(args) => backup::restore::run(&args, &environment),
+        Command::Config(command) => config_command::run(&command, &environment),
+        Command::Doctor(args) => doctor::run(&args, &environment),
+        Command::Completions(args) => completions::run(&args),
         Command::Seal(args) => seal::run(&args, &environment),
         Command::Simulate(args) => simulate::run(&args, &environment),
     })

@@ -8,13 +8,16 @@ use crate::config::{self, Checked, Flags};
 use crate::environment::Environment;
 use crate::failure::{Failure, Outcome};
 use crate::lifecycle::{self, Stop};
-use crate::wiring::{self, Backends, Process};
+use crate::notify::Notifier;
+use crate::opening::{self, Opened};
+use crate::wiring::{Backends, Process};
 use crate::{demo, keys, logging, ready};
 use anyhow::{Context, anyhow};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What is left of the runtime after the end is given this long; a second signal gives it nothing.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
@@ -37,10 +40,11 @@ pub(crate) fn serve(server: &Server, flags: Flags, demo: bool, environment: &Env
     }
     logging::start(&settings.logging, environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let notifier = Notifier::of(environment);
     let outcome = runtime.block_on(async {
         let stop = Stop::on_signals()?;
         tokio::select! {
-            outcome = live(settings, demo, &stop) => outcome,
+            outcome = live(settings, demo, &stop, &notifier) => outcome,
             () = stop.hard.cancelled() => Err(anyhow!("stopped at once by a second signal; what was acknowledged is safe")),
         }
     });
@@ -48,20 +52,33 @@ pub(crate) fn serve(server: &Server, flags: Flags, demo: bool, environment: &Env
     outcome.map_err(Failure::Failed)
 }
 
-async fn live(settings: Checked, demo: bool, stop: &Stop) -> anyhow::Result<()> {
-    let backends = wiring::open(&settings).await?;
-    let outcome = work(settings, &backends, demo, stop).await;
+async fn live(settings: Checked, demo: bool, stop: &Stop, notifier: &Notifier) -> anyhow::Result<()> {
+    let opening = opening::open(&settings, stop);
+    let Some(Opened { mut backends, listener }) = notifier.starting("opening the log and the store", opening).await? else { return Ok(()) };
+    let outcome = work(settings, &mut backends, listener, demo, stop, notifier).await;
     let closed = backends.close().await;
     outcome.and(closed)
 }
 
 /// From the opened backends to the stop of everything that uses them.
-async fn work(settings: Checked, backends: &Backends, with_demo: bool, stop: &Stop) -> anyhow::Result<()> {
+async fn work(
+    settings: Checked,
+    backends: &mut Backends,
+    listener: Option<TcpListener>,
+    with_demo: bool,
+    stop: &Stop,
+    notifier: &Notifier,
+) -> anyhow::Result<()> {
     // Before the keys: a first start that finds its port taken leaves the next one to be the first.
-    let listener = bind(&settings).await?;
+    let listener = match listener {
+        Some(listener) => listener,
+        None => bind(&settings).await?,
+    };
     let keys = Arc::new(keys::of_server(&settings)?);
     let address = listener.local_addr().context("look at the listener's address")?;
+    let drain_delay = settings.http.drain_delay;
     let mut process = Process::start(&settings, backends, &keys, listener, stop)?;
+    let following = AbortOnDropHandle::new(tokio::spawn(notifier.clone().follow(process.probes(), process.health(), backends.pulse())));
     let outcome = tokio::select! {
         () = ready::announce(&settings, &keys, address, backends.durability(), process.probes()) => None,
         outcome = lifecycle::until_stopped(process.tasks(), stop) => Some(outcome),
@@ -75,10 +92,14 @@ async fn work(settings: Checked, backends: &Backends, with_demo: bool, stop: &St
             lifecycle::until_stopped(process.tasks(), stop).await
         }
     };
-    outcome.and(process.stop().await)
+    drop(following);
+    notifier.stopping();
+    // Where something failed nobody is served well by going on.
+    let delay = if outcome.is_ok() { drain_delay } else { Duration::ZERO };
+    outcome.and(process.stop(delay).await)
 }
 
-async fn bind(settings: &Checked) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(settings: &Checked) -> anyhow::Result<TcpListener> {
     let address = &settings.http.listen;
     TcpListener::bind(address.as_str()).await.map_err(|why| match why.kind() {
         ErrorKind::AddrInUse => {

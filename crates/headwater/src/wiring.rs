@@ -1,20 +1,25 @@
-//! The parts of a server and how they hang together: the only file that names backends.
+//! The parts of a server and how they hang together: the only place that names backends (here and in [`examine`]).
 //!
 //! Owns: which backend stands behind each seam, what each role is given, and the order in which everything stops. Does not
 //! know: what roles and backends do.
 //!
-//! The order of a stop: the gateway takes no more writes → what was being appended is durable → ingest commits what is in the
+//! The order of a stop: `/readyz` says so, and for `http.drain_delay` everything goes on → the gateway takes no more writes → what was being appended is durable → ingest commits what is in the
 //! log → rollup stops sealing → the listener finishes its answers and closes → the store closes. Each step has an end, and whatever is cut short is
 //! only work that the next start does again.
+
+pub(crate) mod examine;
+mod pulse;
 
 use crate::config::{self, Checked, Role, Settings};
 use crate::keys::Keys;
 use crate::lifecycle::{Stop, Tasks};
+use crate::process_metrics;
 use anyhow::Context;
 use headwater_api as api;
 use headwater_core::clock::{Clock, SystemClock};
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
+use headwater_core::metrics::{Appends, Registry};
 use headwater_core::store::{Ingestion, Queries, Sealing};
 use headwater_core::time::{SECOND, Timestamp};
 use headwater_embedded::Embedded;
@@ -22,8 +27,9 @@ use headwater_gateway::{self as gateway, Gateway};
 use headwater_ingest as ingest;
 use headwater_kafka::KafkaLog;
 use headwater_rollup as rollup;
-use headwater_web::{Budget, Face, Probe};
-use std::path::PathBuf;
+use headwater_web::metrics::Connections;
+use headwater_web::{Budget, Face, Probe, Tls};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -54,6 +60,8 @@ const INGEST: &str = "ingest";
 const ROLLUP: &str = "rollup";
 const LISTENER: &str = "the listener";
 const KEYS: &str = "the keeper of keys";
+const HEARTBEAT: &str = "the heartbeat";
+const FRESHNESS: &str = "the watch over freshness";
 
 /// The log and the store, opened as far as the roles of this process need them.
 pub(crate) struct Backends {
@@ -63,6 +71,8 @@ pub(crate) struct Backends {
     kafka: Option<Arc<KafkaLog>>,
     log: Option<Arc<dyn EventLog>>,
     store: Option<StoreSeams>,
+    /// What the process counts, until the listener shows it.
+    registry: Registry,
 }
 
 /// One store, as each of its users sees it.
@@ -82,9 +92,14 @@ impl StoreSeams {
 pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
     let roles = &settings.roles;
     let (needs_log, needs_store) = (roles.iter().any(|role| role.needs_log()), roles.iter().any(|role| role.needs_store()));
-    let mut backends = Backends { embedded: None, kafka: None, log: None, store: None };
-    if needs_log && matches!(settings.log, config::Log::Embedded) || needs_store && matches!(settings.store, config::Store::Sqlite) {
-        let embedded = open_embedded(settings).await?;
+    let mut backends = Backends { embedded: None, kafka: None, log: None, store: None, registry: Registry::default() };
+    process_metrics::register(&mut backends.registry, roles);
+    let has_log = needs_log && matches!(settings.log, config::Log::Embedded);
+    if has_log || needs_store && matches!(settings.store, config::Store::Sqlite) {
+        let (registry, dir) = (&mut backends.registry, &settings.data_dir);
+        let metrics =
+            if has_log { headwater_embedded::Metrics::new(registry, dir) } else { headwater_embedded::Metrics::of_store(registry, dir) };
+        let embedded = open_embedded(settings, metrics).await?;
         (backends.log, backends.store) = (Some(Arc::clone(&embedded.log)), Some(StoreSeams::of(&embedded.store)));
         backends.embedded = Some(embedded);
     }
@@ -96,16 +111,17 @@ pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
     if let config::Log::Kafka(config) = &settings.log
         && needs_log
     {
-        let kafka = headwater_kafka::open(*config.clone(), clock()).await?;
+        let appends = Appends::new(&mut backends.registry);
+        let kafka = headwater_kafka::open_with(*config.clone(), clock(), appends).await?;
         backends.log = Some(Arc::clone(&kafka) as _);
         backends.kafka = Some(kafka);
     }
     Ok(backends)
 }
 
-async fn open_embedded(settings: &Settings) -> anyhow::Result<Embedded> {
+async fn open_embedded(settings: &Settings, metrics: headwater_embedded::Metrics) -> anyhow::Result<Embedded> {
     let (dir, limits) = (settings.data_dir.clone(), headwater_embedded::Config::default());
-    let opening = tokio::task::spawn_blocking(move || headwater_embedded::open(&dir, limits, clock()));
+    let opening = tokio::task::spawn_blocking(move || headwater_embedded::open_with(&dir, limits, clock(), metrics));
     Ok(opening.await.context("open the data directory")??)
 }
 
@@ -117,16 +133,26 @@ pub(crate) async fn open_for_reading(settings: &Settings) -> anyhow::Result<Arc<
     }
 }
 
+/// Copies what of the log and the store is in the data directory into `to`, beside a server or without one.
+pub(crate) fn copy_embedded(settings: &Settings, to: &Path, told: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Copied> {
+    let files = match settings.log {
+        config::Log::Embedded => headwater_embedded::Files::StoreAndLog,
+        config::Log::Kafka(_) => headwater_embedded::Files::Store,
+    };
+    Ok(headwater_embedded::copy(&settings.data_dir, to, files, told)?)
+}
+
 /// The store of a data directory that is to be moved, with its log.
 pub(crate) type Leaving = Embedded;
 /// The store that it is moved into.
 pub(crate) type Entering = headwater_postgres::Mover;
+pub(crate) use headwater_embedded::Copied;
 pub(crate) use headwater_postgres::{Begun, Source};
 
 /// Opens a data directory that is to be moved, and takes its lock. It is made nowhere.
 pub(crate) async fn open_leaving(settings: &Settings) -> anyhow::Result<Leaving> {
     drop(headwater_embedded::open_for_reading(&settings.data_dir)?);
-    open_embedded(settings).await
+    open_embedded(settings, headwater_embedded::Metrics::default()).await
 }
 
 /// What reads the database of a move, or what is wrong with it.
@@ -144,9 +170,20 @@ pub(crate) async fn open_entering(config: headwater_postgres::Config) -> anyhow:
 /// Applies what is in the log of a data directory, then seals what is open.
 pub(crate) async fn bring_to_rest(leaving: &Leaving, settings: &Settings) -> anyhow::Result<()> {
     let (health, turn, stop) = (Health::default(), rollup::Turn::default(), CancellationToken::new());
-    let sealing = rollup::Deps { store: Arc::clone(&leaving.store) as _, clock: clock(), health: health.clone(), turn };
+    let sealing = rollup::Deps {
+        store: Arc::clone(&leaving.store) as _,
+        clock: clock(),
+        health: health.clone(),
+        turn,
+        metrics: rollup::Metrics::default(),
+    };
     if in_flight(leaving).await? > 0 {
-        let deps = ingest::Deps { log: Arc::clone(&leaving.log), store: Arc::clone(&leaving.store) as _, health };
+        let deps = ingest::Deps {
+            log: Arc::clone(&leaving.log),
+            store: Arc::clone(&leaving.store) as _,
+            health,
+            metrics: ingest::Metrics::default(),
+        };
         // Ingest waits for sealing where much is open. A stop of both is clean.
         let mut tasks = Tasks::default();
         tasks.start(INGEST, ingest::run(settings.ingest.clone(), deps, stop.clone()));
@@ -218,11 +255,18 @@ pub(crate) struct Process {
     listener_hard: CancellationToken,
     health: Health,
     probes: Vec<Probe>,
+    registry: Registry,
 }
 
 impl Process {
     /// Starts the roles of the configuration, with their faces on `listener`.
-    pub(crate) fn start(settings: &Checked, backends: &Backends, keys: &Keys, listener: TcpListener, stop: &Stop) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        settings: &Checked,
+        backends: &mut Backends,
+        keys: &Keys,
+        listener: TcpListener,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
         let mut process = Self {
             tasks: Tasks::default(),
             gateway: None,
@@ -234,6 +278,7 @@ impl Process {
             listener_hard: stop.hard.child_token(),
             health: Health::default(),
             probes: Vec::new(),
+            registry: std::mem::take(&mut backends.registry),
         };
         if settings.runs(Role::Ingest) {
             process.start_ingest(settings, backends)?;
@@ -245,8 +290,9 @@ impl Process {
     }
 
     fn start_ingest(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<()> {
-        let store = Arc::clone(&backends.store()?.ingestion);
-        let deps = ingest::Deps { log: backends.log()?, store, health: self.health.clone() };
+        let (log, store) = (backends.log()?, Arc::clone(&backends.store()?.ingestion));
+        let metrics = ingest::Metrics::new(&mut self.registry, Arc::clone(&log), clock());
+        let deps = ingest::Deps { log, store, health: self.health.clone(), metrics };
         self.tasks.start(INGEST, ingest::run(settings.ingest.clone(), deps, self.ingest_stop.clone()));
         Ok(())
     }
@@ -254,38 +300,70 @@ impl Process {
     /// Starts the role; its face takes turns with it.
     fn start_rollup(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Face> {
         let (store, turn) = (Arc::clone(&backends.store()?.sealing), rollup::Turn::default());
-        let deps = rollup::Deps { store, clock: clock(), health: self.health.clone(), turn };
+        let metrics = rollup::Metrics::new(&mut self.registry);
+        let deps = rollup::Deps { store, clock: clock(), health: self.health.clone(), turn, metrics };
         let (config, stop) = (&settings.rollup, &self.rollup_stop);
         self.tasks.start(ROLLUP, rollup::run(config.clone(), deps.clone(), stop.clone()));
         Ok(rollup::face(config, deps, stop.clone()))
     }
 
+    /// Makes the role's face, and starts its heartbeat.
+    fn start_gateway(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Face> {
+        let decode_budget = Budget::new(DECODE_BUDGET_BYTES, "decode");
+        headwater_web::metrics::budget(&mut self.registry, "decode", &decode_budget);
+        let deps = gateway::Deps {
+            log: backends.log()?,
+            clock: clock(),
+            decode_budget,
+            clock_floor: built_at()?,
+            health: self.health.clone(),
+            metrics: gateway::Metrics::new(&mut self.registry),
+        };
+        let (config, stop) = (&settings.gateway, &self.gateway_stop);
+        if config.heartbeat.is_some() {
+            let beating = gateway::send_heartbeats(config.clone(), deps.clone(), stop.clone());
+            self.tasks.start(HEARTBEAT, async {
+                beating.await;
+                Ok(())
+            });
+        }
+        let gateway = gateway::face(config.clone(), deps, stop.clone());
+        let Face { role, router, probes } = &gateway.face;
+        let face = Face { role, router: router.clone(), probes: probes.clone() };
+        self.gateway = Some(gateway);
+        Ok(face)
+    }
+
+    /// Makes the role's face, and starts to follow how fresh answers are.
+    fn start_api(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Face> {
+        let answer_budget = Budget::new(ANSWER_BUDGET_BYTES, "answers");
+        headwater_web::metrics::budget(&mut self.registry, "answers", &answer_budget);
+        let (store, log) = (Arc::clone(&backends.store()?.queries), backends.log()?);
+        let deps = api::Deps {
+            metrics: api::Metrics::new(&mut self.registry, Arc::clone(&store), Arc::clone(&log), clock()),
+            store,
+            log,
+            clock: clock(),
+            answer_budget,
+            health: self.health.clone(),
+            roles: settings.roles.iter().map(ToString::to_string).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let (following, stop) = (api::follow_freshness(deps.clone()), self.listener_soft.clone());
+        self.tasks.start(FRESHNESS, async move {
+            stop.run_until_cancelled(following).await;
+            Ok(())
+        });
+        Ok(api::face(settings.api.clone(), deps))
+    }
+
     fn faces(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Vec<Face>> {
         let mut faces = Vec::new();
         if settings.runs(Role::Gateway) {
-            let deps = gateway::Deps {
-                log: backends.log()?,
-                clock: clock(),
-                decode_budget: Budget::new(DECODE_BUDGET_BYTES, "decode"),
-                clock_floor: built_at()?,
-                health: self.health.clone(),
-            };
-            let gateway = gateway::face(settings.gateway.clone(), deps, self.gateway_stop.clone());
-            let Face { role, router, probes } = &gateway.face;
-            faces.push(Face { role, router: router.clone(), probes: probes.clone() });
-            self.gateway = Some(gateway);
+            faces.push(self.start_gateway(settings, backends)?);
         }
         if settings.runs(Role::Api) {
-            let deps = api::Deps {
-                store: Arc::clone(&backends.store()?.queries),
-                log: backends.log()?,
-                clock: clock(),
-                answer_budget: Budget::new(ANSWER_BUDGET_BYTES, "answers"),
-                health: self.health.clone(),
-                roles: settings.roles.iter().map(ToString::to_string).collect(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-            };
-            faces.push(api::face(settings.api.clone(), deps));
+            faces.push(self.start_api(settings, backends)?);
         }
         if settings.runs(Role::Rollup) {
             faces.push(self.start_rollup(settings, backends)?);
@@ -296,15 +374,31 @@ impl Process {
     fn start_listener(&mut self, settings: &Checked, keys: &Keys, mut faces: Vec<Face>, listener: TcpListener) -> anyhow::Result<()> {
         faces.push(keys.face(settings, clock())?);
         let verifier = Arc::new(keys.verifier(settings, clock())?);
-        let app = headwater_web::app(faces, Arc::clone(&verifier), self.health.clone(), &settings.http);
+        let tls = Tls::of(&settings.http)?;
+        let connections = Connections::new(&mut self.registry);
+        verifier.measure(&mut self.registry);
+        if let Some(tls) = &tls {
+            tls.measure(&mut self.registry);
+        }
+        let registry = std::mem::take(&mut self.registry);
+        let app = headwater_web::app_with(faces, Arc::clone(&verifier), self.health.clone(), &settings.http, registry);
         let (soft, hard) = (self.listener_soft.clone(), self.listener_hard.clone());
         let keeping = verifier.keep_fresh(soft.clone());
         self.tasks.start(KEYS, async {
             keeping.await;
             Ok(())
         });
-        self.tasks.start(LISTENER, headwater_web::serve(listener, app, settings.http.clone(), soft, hard));
+        let serving = headwater_web::serve_counted(listener, app, settings.http.clone(), tls, connections, (soft, hard));
+        self.tasks.start(LISTENER, async {
+            serving.await;
+            Ok(())
+        });
         Ok(())
+    }
+
+    /// What the roles wait for.
+    pub(crate) fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// What must work for the server to be ready.
@@ -317,12 +411,13 @@ impl Process {
         &mut self.tasks
     }
 
-    /// Stops everything in the order of the module's head.
+    /// Stops everything in the order of the module's head, `delay` after it was said.
     ///
     /// # Errors
     /// The first step that did not end well; the others are made all the same.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        self.health.waiting("process", "it is stopping");
+    pub(crate) async fn stop(mut self, delay: Duration) -> anyhow::Result<()> {
+        self.health.stopping();
+        tokio::time::sleep(delay).await;
         self.gateway_stop.cancel();
         if let Some(gateway) = &self.gateway
             && timeout(DRAIN_GATEWAY, gateway.drained()).await.is_err()
@@ -353,7 +448,7 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 /// The time before which no clock can be right.
-fn built_at() -> anyhow::Result<Timestamp> {
+pub(crate) fn built_at() -> anyhow::Result<Timestamp> {
     let seconds: i64 = env!("HEADWATER_BUILT_AT").parse()?;
     Ok(Timestamp(seconds.saturating_mul(SECOND)))
 }

@@ -3,6 +3,7 @@
 //! Owns: [`Pending`] and the counting of received and dead. Does not know: how records are decoded, the seams' calls.
 //! Invariant: what is in it is exactly the records between each move's `expected` and its `to.next`, each once.
 
+use crate::metrics::Content;
 use headwater_core::block;
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::log::{Gap, LogId, Position};
@@ -27,6 +28,7 @@ pub(crate) struct Pending {
     moves: BTreeMap<u32, Move>,
     first_at: Option<Instant>,
     received_at: Option<Timestamp>,
+    content: Content,
 }
 
 impl Pending {
@@ -73,6 +75,18 @@ impl Pending {
     /// Notes when a record was received: the batch is as old as its oldest.
     pub(crate) fn note_received(&mut self, at: Timestamp) {
         self.received_at = Some(self.received_at.map_or(at, |oldest| oldest.min(at)));
+        self.content.records += 1;
+        self.content.newest = self.content.newest.max(Some(at));
+    }
+
+    /// When its oldest record was received.
+    pub(crate) const fn oldest(&self) -> Option<Timestamp> {
+        self.received_at
+    }
+
+    /// What is counted of it once it is applied.
+    pub(crate) const fn content(&self) -> Content {
+        self.content
     }
 
     /// Adds a dead letter; its count was added to the move by the caller.

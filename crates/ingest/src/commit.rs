@@ -10,6 +10,7 @@ use headwater_core::log::Position;
 use headwater_core::store::{Batch, Committed, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 /// What became of a batch.
@@ -26,10 +27,12 @@ pub(crate) enum Outcome {
 /// # Errors
 /// When a person must look.
 pub(crate) async fn commit(deps: Deps, pending: Pending) -> anyhow::Result<Outcome> {
+    let content = pending.content();
     let batch = tokio::task::spawn_blocking(move || pending.close()).await.context("cut a batch into blocks")?;
     let batch = Arc::new(batch);
     let outcome = until_known(&deps, &batch).await?;
     if let Outcome::Applied(_) = &outcome {
+        deps.metrics.applied(&batch, content);
         let applied: Vec<(u32, u64)> = batch.moves.iter().map(|m| (m.to.partition, m.to.next)).collect();
         // The log keeps more than it must when it does not hear this; the next commit says it again.
         if let Err(error) = deps.log.trim_to(&applied).await {
@@ -42,8 +45,10 @@ pub(crate) async fn commit(deps: Deps, pending: Pending) -> anyhow::Result<Outco
 async fn until_known(deps: &Deps, batch: &Arc<Batch>) -> anyhow::Result<Outcome> {
     let mut pause = consume::Pause::new();
     loop {
+        let began = Instant::now();
         let error = match deps.store.commit(Arc::clone(batch)).await {
             Ok(committed) => {
+                deps.metrics.committed(began.elapsed());
                 deps.health.working(consume::COMMIT);
                 let readings: usize = batch.blocks.iter().map(|b| b.len()).sum();
                 debug!(
@@ -56,6 +61,7 @@ async fn until_known(deps: &Deps, batch: &Arc<Batch>) -> anyhow::Result<Outcome>
             }
             Err(error) => error,
         };
+        deps.metrics.failed(&error);
         match error {
             StoreError::Restored(_) => {
                 warn!("dropped a batch: {error}");

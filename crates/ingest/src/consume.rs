@@ -14,6 +14,7 @@ use anyhow::Context;
 use headwater_core::log::{Bounds, Delivery, LogError, LogId, Position, StoredRecord, Subscription};
 use headwater_core::series::SeriesKey;
 use headwater_core::store::StoreError;
+use headwater_core::time::Timestamp;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(crate) struct Consumer {
     backlog: VecDeque<(u32, u64, StoredRecord)>,
     pending: Pending,
     committing: Option<Committing>,
+    /// When the oldest record of the running commit was received.
+    committing_oldest: Option<Timestamp>,
     /// The store may have gone back to an earlier state: ids that are remembered may be another's by now.
     restored: bool,
     over_limit: bool,
@@ -71,6 +74,7 @@ impl Consumer {
             backlog: VecDeque::new(),
             pending: Pending::default(),
             committing: None,
+            committing_oldest: None,
             restored: false,
             over_limit: false,
         }
@@ -93,7 +97,15 @@ impl Consumer {
                 Event::Stop => return self.drain(subscription.as_mut()).await,
                 event => self.handle(event, subscription.as_mut()).await?,
             }
+            self.tell_in_hand();
         }
+    }
+
+    /// Says how old the oldest record is that was delivered and is not applied.
+    fn tell_in_hand(&self) {
+        let committing = self.committing.as_ref().and(self.committing_oldest);
+        let delivered = self.backlog.front().map(|(_, _, record)| record.received_at);
+        self.deps.metrics.in_hand([committing, self.pending.oldest(), delivered].into_iter().flatten().min());
     }
 
     /// The next thing to do. A full batch takes no delivery, and waits for the running commit: that is the back-pressure.
@@ -165,7 +177,9 @@ impl Consumer {
         let applied: Vec<(u32, u64)> =
             resume.iter().filter_map(|(partition, position)| position.as_ref().map(|p| (*partition, p.next))).collect();
         for (partition, position) in resume {
-            self.owned.insert(partition, position.map(|p| p.next));
+            let next = position.map(|p| p.next);
+            self.owned.insert(partition, next);
+            self.deps.metrics.begins(partition, next);
         }
         // A process that died between its commit and this word would leave a full log full for ever.
         if let Err(error) = self.deps.log.trim_to(&applied).await {
@@ -190,6 +204,7 @@ impl Consumer {
         let others: Vec<u32> = self.owned.keys().copied().filter(|p| !partitions.contains(p)).collect();
         self.drop_in_hand();
         self.owned.clear();
+        self.deps.metrics.owns_nothing();
         subscription.released(partitions).await.context("give partitions back")?;
         // The batch in hand held records of the other partitions too: they are read again.
         if !others.is_empty() {
@@ -280,6 +295,7 @@ impl Consumer {
 
     fn start_commit(&mut self) {
         let pending = std::mem::take(&mut self.pending);
+        self.committing_oldest = pending.oldest();
         for (partition, next) in pending.ends() {
             self.owned.insert(partition, Some(next));
         }

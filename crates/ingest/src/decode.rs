@@ -68,6 +68,7 @@ fn own(record: &StoredRecord, origin: &Origin) -> Contents {
             let (batch, refused) = match decoded.content {
                 Content::Readings(batch) => (batch, Vec::new()),
                 Content::Refused(items) => (ReadingBatch::default(), items),
+                Content::Heartbeat => (ReadingBatch::default(), Vec::new()),
             };
             return Contents { batch, refused, count: record.count };
         }

@@ -17,21 +17,24 @@ mod commit;
 mod consume;
 mod decode;
 mod foreign;
+mod metrics;
 mod registry;
 #[cfg(test)]
 mod tests;
+
+pub use metrics::Metrics;
 
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
 use headwater_core::series::{MAX_ID_BYTES, check_tag};
 use headwater_core::store::{Ingestion, SeriesLimits};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What can be set.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// A batch closes this many milliseconds after its first record: the freshness of answers. 500 ms keep commits few.
@@ -107,6 +110,8 @@ pub struct Deps {
     pub store: Arc<dyn Ingestion>,
     /// Where the role says what it waits for.
     pub health: Health,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// The name of the group of readers that ingest belongs to.

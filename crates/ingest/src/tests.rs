@@ -2,7 +2,7 @@
 
 mod foreign;
 
-use crate::{Config, Deps, GROUP, run};
+use crate::{Config, Deps, GROUP, Metrics, run};
 use headwater_contract::builders::{Reading, START, at, reading, reading_batch};
 use headwater_contract::{FaultyLog, FaultyStore, LogCall, MemoryLog, MemoryStore, StoreCall, eventually, within};
 use headwater_core::dead_letter::{DeadLetter, Reason};
@@ -40,7 +40,7 @@ impl Stage {
     fn over(config: Config, log: MemoryLog, store: MemoryStore) -> Self {
         let (log, store) = (Arc::new(FaultyLog::new(log)), Arc::new(FaultyStore::new(store)));
         let (health, stop) = (Health::default(), CancellationToken::new());
-        let deps = Deps { log: log.clone(), store: store.clone(), health: health.clone() };
+        let deps = Deps { log: log.clone(), store: store.clone(), health: health.clone(), metrics: Metrics::default() };
         let running = tokio::spawn(run(config, deps, stop.clone()));
         Self { log, store, health, stop, running }
     }

@@ -31,6 +31,7 @@ mod clients;
 mod config;
 mod context;
 mod error;
+mod examine;
 mod log;
 mod murmur2;
 #[expect(unsafe_code, reason = "rdkafka has no safe call for a topic's id, and its headers panic on names that are not UTF-8")]
@@ -46,4 +47,5 @@ mod url;
 mod watch;
 
 pub use config::Config;
-pub use log::{KafkaLog, open};
+pub use examine::{Examined, Topic, examine};
+pub use log::{KafkaLog, open, open_with};

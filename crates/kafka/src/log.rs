@@ -12,19 +12,20 @@ use crate::{Config, murmur2, topic};
 use headwater_core::BoxFuture;
 use headwater_core::clock::Clock;
 use headwater_core::log::{Bounds, EventLog, LogError, LogId, Record, Subscription};
+use headwater_core::metrics::Appends;
 use headwater_core::time::Timestamp;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::info;
 
 /// How long a new subscription waits for an earlier one of this process to have left the group.
 const LEAVE_WAIT: Duration = Duration::from_secs(10);
 
-/// A topic as a log.
-pub struct KafkaLog(Arc<Shared>);
+/// A topic as a log, and what is counted of it.
+pub struct KafkaLog(Arc<Shared>, Appends);
 
 /// What the log and its subscriptions share. The fields are dropped in this order: the clients are then the watch's alone.
 pub(crate) struct Shared {
@@ -51,6 +52,14 @@ struct Members {
 /// [`LogError::Corrupt`] where the configuration or an existing topic cannot work, in words; [`LogError::Unavailable`] where the
 /// cluster does not answer within `connect_wait_ms`.
 pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<KafkaLog>, LogError> {
+    open_with(config, clock, Appends::default()).await
+}
+
+/// [`open`], with what is appended counted.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(config: Config, clock: Arc<dyn Clock>, appends: Appends) -> Result<Arc<KafkaLog>, LogError> {
     let problems = config.validate();
     if !problems.is_empty() {
         return Err(LogError::Corrupt(problems.join("; ")));
@@ -63,7 +72,8 @@ pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<KafkaLog>
     let (clients, settings, status) = connected?;
     let watch = watch::start(Arc::clone(&clients), Arc::clone(&status))?;
     let members = Mutex::default();
-    Ok(Arc::new(KafkaLog(Arc::new(Shared { clients, status, settings, buffer_bytes, members, _watch: watch }))))
+    let shared = Shared { clients, status, settings, buffer_bytes, members, _watch: watch };
+    Ok(Arc::new(KafkaLog(Arc::new(shared), appends)))
 }
 
 /// Makes the clients, waits until the cluster answers, and opens the topic. Blocks.
@@ -151,10 +161,33 @@ impl EventLog for KafkaLog {
         })
     }
 
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>> {
+        Box::pin(async move {
+            self.0.status.check()?;
+            let received = move |clients: &Clients| {
+                let bounds = clients.bounds_of(partition)?;
+                if !(bounds.start..bounds.end).contains(&position) {
+                    return Ok(None);
+                }
+                let record = clients.read_back.first(partition, position)?;
+                Ok(record.filter(|record| record.position == position).map(|record| record.received_at))
+            };
+            ask(Arc::clone(&self.0.clients), received).await
+        })
+    }
+
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(async {
-            self.0.status.check()?;
-            self.0.clients.producer.append(records).await
+            let (began, n_records) = (Instant::now(), records.len() as u64);
+            let done = match self.0.status.check() {
+                Ok(()) => self.0.clients.producer.append(records).await,
+                Err(problem) => Err(problem),
+            };
+            self.1.ended(began.elapsed(), done.is_ok());
+            if done.is_ok() {
+                self.1.durable(n_records);
+            }
+            done
         })
     }
 

@@ -92,20 +92,7 @@ fn visible(clients: &Clients, deadline: Instant) -> Result<u32, LogError> {
 }
 
 fn check(clients: &Clients, url: &Url, brokers: usize, copies: usize) -> Result<(), LogError> {
-    let options = AdminOptions::new().request_timeout(Some(ASK));
-    let doing = format!("ask for the settings of topic {}", url.topic);
-    let asked = Handle::current().block_on(clients.admin.describe_configs(&[ResourceSpecifier::Topic(&url.topic)], &options));
-    let results = asked.map_err(|failure| error::of(&doing, &failure))?;
-    let settings = match results.into_iter().next() {
-        Some(Ok(settings)) => settings,
-        Some(Err(code)) => {
-            warn!("{doing}: {code}; going on without a check");
-            return Ok(());
-        }
-        None => return Err(LogError::Unavailable(format!("{doing}: an empty answer"))),
-    };
-    let value = |name: &str| value_of(&settings, name);
-    let found = judge(&value, copies);
+    let Some(found) = judged(clients, url, copies)? else { return Ok(()) };
     for doubt in &found.doubts {
         warn!("topic {}: {doubt}", url.topic);
     }
@@ -118,15 +105,32 @@ fn check(clients: &Clients, url: &Url, brokers: usize, copies: usize) -> Result<
     Err(LogError::Corrupt(format!("topic {} cannot be the log: {}", url.topic, found.refusals.join("; "))))
 }
 
+/// What there is to say about the settings of a topic that exists; `None` where they may not be seen.
+pub(crate) fn judged(clients: &Clients, url: &Url, copies: usize) -> Result<Option<Judgement>, LogError> {
+    let options = AdminOptions::new().request_timeout(Some(ASK));
+    let doing = format!("ask for the settings of topic {}", url.topic);
+    let asked = Handle::current().block_on(clients.admin.describe_configs(&[ResourceSpecifier::Topic(&url.topic)], &options));
+    let results = asked.map_err(|failure| error::of(&doing, &failure))?;
+    let settings = match results.into_iter().next() {
+        Some(Ok(settings)) => settings,
+        Some(Err(code)) => {
+            warn!("{doing}: {code}; going on without a check");
+            return Ok(None);
+        }
+        None => return Err(LogError::Unavailable(format!("{doing}: an empty answer"))),
+    };
+    Ok(Some(judge(&|name| value_of(&settings, name), copies)))
+}
+
 fn value_of(settings: &ConfigResource, name: &str) -> Option<String> {
     settings.get(name)?.value.clone()
 }
 
 /// What there is to say about a topic's settings.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Judgement {
-    refusals: Vec<String>,
-    doubts: Vec<String>,
+pub(crate) struct Judgement {
+    pub(crate) refusals: Vec<String>,
+    pub(crate) doubts: Vec<String>,
 }
 
 fn judge(value: &dyn Fn(&str) -> Option<String>, copies: usize) -> Judgement {

@@ -3,7 +3,7 @@
 //! Owns: [`Config`], and how its URL becomes a [`Target`]. Does not know: connections.
 //! Invariants: no password is ever printed; whatever encrypts also verifies (see [`Sslmode`]).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const LEAST_CONNECTIONS: usize = 6;
 const MOST_CONNECTIONS: usize = 1_000;
 
 /// Where the database is, and the limits of what is asked of it. Every one is finite.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `postgres://user@host:port/database?sslmode=…`. Several hosts are tried in turn (`host1,host2`), and the one that can be written to is
@@ -95,6 +95,11 @@ impl Config {
         within("dead_letter_bytes", self.dead_letter_bytes, 1 << 20, 1 << 50);
         within("dead_letter_count", self.dead_letter_count, 1, 1 << 40);
         problems
+    }
+
+    /// The URL without a password that stands in it.
+    pub fn public_url(&self) -> String {
+        redacted(&self.url)
     }
 
     pub(crate) const fn connect_timeout(&self) -> Duration {

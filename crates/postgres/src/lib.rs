@@ -15,16 +15,18 @@
 //! * A connection whose last call did not come to its end is never lent again: what it ran is cancelled and it is closed.
 //! * A shard's version moves first in a replacement; a snapshot is one REPEATABLE READ transaction that ends at its deadline.
 //!
-//! Files: `config` settings, `tls`, `pool` connections, `error` what PostgreSQL says in the store's words, `arrays` binary arrays, `migrations`,
+//! Files: `config` settings, `tls`, `pool` connections, `error` what PostgreSQL says in the store's words, `arrays` binary arrays, `migrations`, `examine` a look at a server,
 //! `store`.
 
 mod arrays;
 mod config;
 mod error;
+mod examine;
 mod migrations;
 mod pool;
 mod store;
 mod tls;
 
 pub use config::Config;
+pub use examine::{Examined, examine};
 pub use store::{Begun, Mover, Source, Store, open, open_for_moving, open_for_reading};

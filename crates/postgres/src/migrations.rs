@@ -57,6 +57,11 @@ pub(crate) async fn check(session: &Session, migrations: &[Migration]) -> Done<(
     Ok(())
 }
 
+/// The newest version that is applied, and the one that this program knows.
+pub(crate) async fn versions(session: &Session) -> Done<(i64, i64)> {
+    Ok((newest(&applied(session).await?), ALL.last().map_or(0, |last| last.version)))
+}
+
 /// What was applied: version and checksum.
 type Applied = Vec<(i64, i64)>;
 

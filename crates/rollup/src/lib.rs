@@ -9,6 +9,7 @@
 
 mod everything;
 mod face;
+mod metrics;
 mod policy;
 mod role;
 #[cfg(test)]
@@ -16,13 +17,14 @@ mod tests;
 mod work;
 
 pub use face::face;
+pub use metrics::Metrics;
 pub use work::Turn;
 
 use headwater_core::clock::Clock;
 use headwater_core::health::Health;
 use headwater_core::seal::Outcomes;
 use headwater_core::store::{LoadBudget, Sealing};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,7 +35,7 @@ use tracing::info;
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// What can be set.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How often is looked at what is due, in milliseconds, while nothing is.
@@ -87,6 +89,8 @@ pub struct Deps {
     pub health: Health,
     /// One for the role and its face.
     pub turn: Turn,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// Seals all that is open now, for as long as that takes, and says what became of the readings.

@@ -2,7 +2,7 @@
 
 use crate::role::{DAMAGED, Role, WAITING};
 use crate::work::{Sealer, Step, settled};
-use crate::{Config, Deps, Turn, face, run};
+use crate::{Config, Deps, Metrics, Turn, face, run};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
@@ -62,7 +62,13 @@ impl Stage {
     }
 
     fn deps(&self) -> Deps {
-        Deps { store: self.store.clone(), clock: self.clock.clone(), health: self.health.clone(), turn: self.turn.clone() }
+        Deps {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            turn: self.turn.clone(),
+            metrics: Metrics::default(),
+        }
     }
 
     fn start(&self, config: Config) -> JoinHandle<anyhow::Result<()>> {

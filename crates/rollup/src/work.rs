@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tracing::debug;
 
 /// Whose turn it is: the role and its face share one. Cloning shares it.
@@ -88,12 +89,21 @@ impl Sealer {
 
     /// What is open, by shard.
     pub(crate) async fn backlog(&self) -> Result<Vec<Backlog>> {
-        Ok(self.deps.store.backlog().await?)
+        let backlog = self.deps.store.backlog().await?;
+        self.deps.metrics.looked(&backlog);
+        Ok(backlog)
     }
 
     /// Seals the oldest blocks of a shard, as many as the budget allows.
     pub(crate) async fn seal(&self, shard: Shard) -> Result<Step> {
         let _turn = self.deps.turn.0.acquire().await;
+        let began = Instant::now();
+        let step = self.try_seal(shard).await;
+        self.deps.metrics.sealed(&step, began.elapsed());
+        step
+    }
+
+    async fn try_seal(&self, shard: Shard) -> Result<Step> {
         let Some((version, loaded)) = self.deps.store.load(shard, self.budget).await? else { return Ok(Step::Nothing) };
         let most = usize::try_from(self.budget.readings).unwrap_or(usize::MAX);
         let mut replacement = in_background(move || seal::seal(shard, &loaded, most)).await??;
@@ -110,7 +120,11 @@ impl Sealer {
             let most = usize::try_from(policy::MERGE_BLOCKS).unwrap_or(usize::MAX);
             let (version, blocks) = self.deps.store.unmerged(shard, most, policy::MERGE_READINGS).await?;
             match in_background(move || seal::merge_blocks(shard, &blocks)).await? {
-                Some(replacement) => Some(self.replace(shard, version, replacement).await?),
+                Some(replacement) => {
+                    let step = self.replace(shard, version, replacement).await;
+                    self.deps.metrics.stepped(&step);
+                    Some(step?)
+                }
                 None => None,
             }
         };

@@ -210,6 +210,8 @@ pub const ROUTES: &[Route] = &[
     web("/docs"),
     web("/docs/page.css"),
     web("/docs/page.js"),
+    // Counts and times of the process; nothing of any device.
+    web("/metrics"),
 ];
 
 const fn gateway(method: &'static str, path: &'static str, access: Access, errors: Errors) -> Route {
@@ -268,7 +270,7 @@ mod tests {
     fn only_the_listed_paths_are_public() {
         let public: Vec<&str> = ROUTES.iter().filter(|route| route.access == Access::Public).map(|route| route.path).collect();
         let expected = ["/ping", "/health", "/ready", "/api/v2/health", "/api/v2/ready", "/query", "/query"];
-        let everywhere = ["/livez", "/readyz", "/openapi.json", "/docs", "/docs/page.css", "/docs/page.js"];
+        let everywhere = ["/livez", "/readyz", "/openapi.json", "/docs", "/docs/page.css", "/docs/page.js", "/metrics"];
         assert_eq!(public, [&expected[..], &["/v1/token", "/.well-known/jwks.json"], &everywhere].concat());
     }
 }

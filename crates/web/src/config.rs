@@ -53,7 +53,14 @@ pub struct Config {
     /// For how long it is.
     #[serde(with = "crate::duration")]
     pub drain_timeout: Duration,
+    /// How long a server that was told to stop goes on as before, but for `/readyz`, which says 503, and answers that close their connections:
+    /// the time in which whoever chooses servers by `/readyz` turns to another one.
+    #[serde(with = "crate::duration")]
+    pub drain_delay: Duration,
 }
+
+/// A longer delay would outlast what gives up on a process that was told to stop.
+const LONGEST_DRAIN_DELAY: Duration = Duration::from_mins(5);
 
 impl Default for Config {
     fn default() -> Self {
@@ -75,6 +82,7 @@ impl Default for Config {
             max_concurrent_streams: 128,
             drain_bytes: 16 * 1024 * 1024,
             drain_timeout: Duration::from_secs(5),
+            drain_delay: Duration::ZERO,
         }
     }
 }
@@ -95,6 +103,9 @@ impl Config {
             if duration.is_zero() || duration > Duration::from_secs(86_400) {
                 problems.push(format!("{key}: must be more than 0s and at most 1d"));
             }
+        }
+        if self.drain_delay > LONGEST_DRAIN_DELAY {
+            problems.push("drain_delay: must be at most 5m".to_owned());
         }
         if self.request_timeout < self.body_timeout {
             problems.push("request_timeout: must not be shorter than body_timeout".to_owned());

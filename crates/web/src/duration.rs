@@ -1,6 +1,7 @@
 //! Durations as the configuration writes them: `10s`, `500ms`, `1h30m`, `366d`.
 //!
-//! Owns: reading and printing them; use with `#[serde(with = "headwater_web::duration")]`.
+//! Owns: reading and printing them; use with `#[serde(with = "headwater_web::duration")]`, or `…::duration::or_off` where there may
+//! be none (`off`).
 
 use serde::{Deserialize, Deserializer, Serializer};
 use std::time::Duration;
@@ -59,6 +60,31 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
 /// Those of [`parse`].
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// Durations that can be switched off.
+pub mod or_off {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    const OFF: &str = "off";
+
+    /// Prints a duration, or `off`, into a configuration.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&duration.map_or_else(|| OFF.to_owned(), super::print))
+    }
+
+    /// Reads a duration, or `off`, from a configuration.
+    ///
+    /// # Errors
+    /// Those of [`super::parse`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.trim() == OFF { Ok(None) } else { super::parse(&text).map(Some).map_err(serde::de::Error::custom) }
+    }
 }
 
 #[cfg(test)]

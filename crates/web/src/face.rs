@@ -7,7 +7,9 @@ use crate::config::Config;
 use crate::documentation;
 use crate::error::Error;
 use crate::gate::{self, Gate};
+use crate::metrics::Requests;
 use crate::probes::{self, Probes};
+use crate::scrape::{self, Scrape};
 use crate::shell::{self, Shell};
 use crate::token::Verifier;
 use axum::Router;
@@ -15,6 +17,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use headwater_core::BoxFuture;
 use headwater_core::health::Health;
+use headwater_core::metrics::Registry;
 use std::sync::Arc;
 
 /// What a role shows to the outside.
@@ -52,17 +55,40 @@ impl Probe {
 /// # Panics
 /// When two faces have the same method of the same path, or a face has a fallback: a mistake in the program, seen at its start.
 pub fn app(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &Config) -> Router {
+    app_with(faces, verifier, health, config, Registry::default())
+}
+
+/// [`app`], with what else of the process `/metrics` shall show. Nothing can be registered any more.
+///
+/// # Panics
+/// As [`app`].
+pub fn app_with(faces: Vec<Face>, verifier: Arc<Verifier>, health: Health, config: &Config, mut registry: Registry) -> Router {
     let roles: Vec<&'static str> = faces.iter().map(|face| face.role).chain(["web"]).collect();
     let probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
-    let readiness = Arc::new(Probes::new(probes, health));
-    let probed = Router::new().route("/livez", get(probes::livez)).route("/readyz", get(probes::readyz).with_state(readiness));
-    let own = probed.merge(documentation::routes());
+    let readiness = Arc::new(Probes::new(probes, health.clone()));
     let routes: Arc<[Route]> = ROUTES.iter().filter(|route| roles.contains(&route.role)).copied().collect();
-    let shell = Arc::new(Shell::new(Arc::clone(&routes), config));
+    let shell = Arc::new(Shell::new(Arc::clone(&routes), Requests::new(&mut registry, &routes), config, health));
+    let own = Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz).with_state(readiness))
+        .route("/metrics", get(scrape::metrics).with_state(Arc::new(Scrape::new(registry))))
+        .merge(documentation::routes());
     faces
         .into_iter()
         .fold(own, |all, face| all.merge(face.router))
         .fallback(|| async { Error::not_found("not_found", "there is nothing at this path") })
         .layer(from_fn_with_state(Arc::new(Gate { routes, verifier }), gate::enter))
+        .layer(from_fn_with_state(shell, shell::wrap))
+}
+
+/// What a server shows before it can do anything: the probes, and 503 for everything else.
+pub fn waiting(health: Health, config: &Config) -> Router {
+    let readiness = Arc::new(Probes::new(Vec::new(), health.clone()));
+    let (mut registry, routes) = (Registry::default(), Arc::<[Route]>::from(ROUTES));
+    let shell = Arc::new(Shell::new(Arc::clone(&routes), Requests::new(&mut registry, &routes), config, health));
+    Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz).with_state(readiness))
+        .fallback(|| async { Error::busy("starting", "the server is waiting for what it works with", 2) })
         .layer(from_fn_with_state(shell, shell::wrap))
 }

@@ -1,8 +1,8 @@
 //! The HTTP kit: everything about serving HTTP that is not a role's own.
 //!
 //! Owns: the table of route × scope ([`access::ROUTES`]), tokens, errors and their forms, the byte budgets, the gate and the shell
-//! that every request passes ([`app`]), the probes `/livez` and `/readyz`, the API as a document (`/openapi.json`, `/docs`), and the
-//! listener with its limits ([`serve()`]).
+//! that every request passes ([`app`]), the probes `/livez` and `/readyz`, `/metrics`, the API as a document (`/openapi.json`, `/docs`),
+//! and the listener with its limits ([`serve()`]).
 //!
 //! Does not know: what a handler does, readings, logs, stores, the configuration file. Roles hand in a [`Face`].
 //!
@@ -25,10 +25,12 @@ pub mod issuer;
 mod key;
 mod keyset;
 mod listener;
+pub mod metrics;
 mod panics;
 mod probes;
 pub mod provider;
 pub mod ring;
+mod scrape;
 pub mod serve;
 mod shell;
 mod source;
@@ -45,9 +47,9 @@ pub use budget::{Budget, Reservation};
 pub use caller::{Caller, RequestId};
 pub use config::Config;
 pub use error::Error;
-pub use face::{Face, Probe, app};
+pub use face::{Face, Probe, app, app_with, waiting};
 pub use provider::Provider;
 pub use ring::Ring;
-pub use serve::{serve, serve_with};
+pub use serve::{serve, serve_counted, serve_with};
 pub use tls::Tls;
 pub use token::{Grant, SigningKey, Verifier, VerifyingKey};

@@ -6,10 +6,12 @@
 //! nothing here; no failure to accept ends the loop.
 
 use crate::config::Config;
+use crate::metrics::{Connections, Counted};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,6 +27,7 @@ pub(crate) struct Listener {
     listener: TcpListener,
     places: Arc<Semaphore>,
     addresses: Addresses,
+    connections: Connections,
     said: Option<Instant>,
 }
 
@@ -32,14 +35,15 @@ pub(crate) struct Listener {
 pub(crate) struct Place {
     _place: OwnedSemaphorePermit,
     _address: Ticket,
+    _counted: Counted,
 }
 
 impl Listener {
-    pub(crate) fn new(listener: TcpListener, config: &Config) -> Self {
+    pub(crate) fn new(listener: TcpListener, connections: Connections, config: &Config) -> Self {
         // Behind a proxy every connection is of one address.
         let each = if config.behind_proxy { config.max_connections } else { config.max_connections_per_address };
         let places = Arc::new(Semaphore::new(config.max_connections));
-        Self { listener, places, addresses: Addresses { most: each, held: Arc::default() }, said: None }
+        Self { listener, places, addresses: Addresses { most: each, held: Arc::default() }, connections, said: None }
     }
 
     /// The next connection.
@@ -48,8 +52,11 @@ impl Listener {
             let place = self.place().await;
             match self.listener.accept().await {
                 Ok((stream, peer)) => match self.addresses.enter(peer.ip()) {
-                    Some(address) => return (stream, Place { _place: place, _address: address }),
-                    None => self.say(|| tracing::warn!(peer = %peer.ip(), "closed a connection: too many from its address")),
+                    Some(address) => return (stream, Place { _place: place, _address: address, _counted: self.connections.accepted() }),
+                    None => {
+                        self.connections.refused();
+                        self.say(|| tracing::warn!(peer = %peer.ip(), "closed a connection: too many from its address"));
+                    }
                 },
                 Err(error) if of_one_connection(&error) => {}
                 Err(error) => {
@@ -57,6 +64,22 @@ impl Listener {
                     sleep(PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// The next of those that wait to be accepted, if there is one and a place for it.
+    pub(crate) async fn waiting(&mut self) -> Option<(TcpStream, Place)> {
+        loop {
+            let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+            let accepted = std::future::poll_fn(|context| match self.listener.poll_accept(context) {
+                Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+                Poll::Pending => Poll::Ready(None),
+            });
+            let (stream, peer) = accepted.await?;
+            if let Some(address) = self.addresses.enter(peer.ip()) {
+                return Some((stream, Place { _place: place, _address: address, _counted: self.connections.accepted() }));
+            }
+            self.connections.refused();
         }
     }
 

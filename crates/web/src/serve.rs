@@ -7,6 +7,7 @@
 use crate::caller::Peer;
 use crate::config::Config;
 use crate::listener::{Listener, Place, neighbourhood};
+use crate::metrics::Connections;
 use crate::stream::{Answer, Noted};
 use crate::supervise::{Activity, Cut, watched};
 use crate::tls::Tls;
@@ -64,9 +65,21 @@ pub async fn serve_with(
     soft: CancellationToken,
     hard: CancellationToken,
 ) {
+    serve_counted(listener, app, config, tls, Connections::default(), (soft, hard)).await;
+}
+
+/// [`serve_with`], with `connections` counted; the two ways to stop are the soft and the hard one.
+pub async fn serve_counted(
+    listener: TcpListener,
+    app: Router,
+    config: Config,
+    tls: Option<Arc<Tls>>,
+    connections: Connections,
+    (soft, hard): (CancellationToken, CancellationToken),
+) {
     let server = Arc::new(Server { builder: builder(&config), app, config, tls, soft: soft.clone(), hard: hard.clone() });
-    let connections = TaskTracker::new();
-    let mut listener = Listener::new(listener, &server.config);
+    let running = TaskTracker::new();
+    let mut listener = Listener::new(listener, connections, &server.config);
     let mut following = pin!(server.follow());
     loop {
         tokio::select! {
@@ -75,14 +88,19 @@ pub async fn serve_with(
             () = soft.cancelled() => break,
             () = following.as_mut() => {}
             (stream, place) = listener.next() => {
-                connections.spawn(Arc::clone(&server).connection(stream, place));
+                running.spawn(Arc::clone(&server).connection(stream, place));
             }
         }
     }
-    // Closes the socket: whoever comes now is refused by the kernel and can go elsewhere.
+    // Whoever has been connected by the kernel already would be reset; whoever comes after is refused and can go elsewhere.
+    while !hard.is_cancelled()
+        && let Some((stream, place)) = listener.waiting().await
+    {
+        running.spawn(Arc::clone(&server).connection(stream, place));
+    }
     drop(listener);
-    connections.close();
-    connections.wait().await;
+    running.close();
+    running.wait().await;
 }
 
 struct Server {
@@ -172,8 +190,15 @@ impl Server {
             ended = watched(part.as_mut(), activity) => return Some(ended),
             () = self.soft.cancelled() => {}
         }
-        finish(part.as_mut());
         activity.stop();
+        // Its first request may be on its way, and has a moment to arrive: closing now would reset it.
+        tokio::select! {
+            biased;
+            () = self.hard.cancelled() => return None,
+            ended = watched(part.as_mut(), activity) => return Some(ended),
+            () = activity.first_request() => {}
+        }
+        finish(part.as_mut());
         tokio::select! {
             biased;
             () = self.hard.cancelled() => None,

@@ -1,7 +1,7 @@
 //! The shell around every request: what all routes have in common.
 //!
 //! Owns: request ids, the guard around bodies and its draining, the deadline of a request, panics, the wording of errors in the
-//! form of their route, and the one line of log for a request that failed.
+//! form of their route, the one line of log for a request that failed, and the counting of requests.
 //! Does not know: credentials (the gate is inside), handlers.
 //! Invariants: every answer carries `X-Request-Id`; an answer to a body that nobody read goes out when the client can read it;
 //! the source of an error stays here.
@@ -12,6 +12,7 @@ use crate::caller::RequestId;
 use crate::config::Config;
 use crate::error::Error;
 use crate::gate::allowed;
+use crate::metrics::Requests;
 use crate::panics::caught;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -19,10 +20,11 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderV
 use axum::http::{HeaderMap, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use headwater_core::health::Health;
 use http_body::Body as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 /// The header of request ids.
@@ -32,14 +34,18 @@ const LONGEST_ID: usize = 64;
 
 pub(crate) struct Shell {
     routes: Arc<[Route]>,
+    requests: Requests,
     patience: Patience,
     request_timeout: Duration,
     drain_bytes: usize,
     drain_timeout: Duration,
+    /// Whether clients are asked to go elsewhere.
+    health: Health,
 }
 
 /// What is kept of a request while its handler has it.
 struct Asked {
+    began: Instant,
     id: String,
     method: Method,
     version: Version,
@@ -64,13 +70,16 @@ pub(crate) async fn wrap(State(shell): State<Arc<Shell>>, mut request: Request, 
 }
 
 impl Shell {
-    pub(crate) fn new(routes: Arc<[Route]>, config: &Config) -> Self {
+    /// `requests` counts those of `routes`, by their places.
+    pub(crate) fn new(routes: Arc<[Route]>, requests: Requests, config: &Config, health: Health) -> Self {
         Self {
             routes,
+            requests,
             patience: Patience::of(config),
             request_timeout: config.request_timeout,
             drain_bytes: config.drain_bytes,
             drain_timeout: config.drain_timeout,
+            health,
         }
     }
 
@@ -82,12 +91,19 @@ impl Shell {
         same_path.find(|route| route.takes(asked.method.as_str())).or(first)
     }
 
+    /// The place of a request's own line in the table.
+    fn place(&self, asked: &Asked) -> Option<usize> {
+        let path = asked.path.as_ref()?.as_str();
+        self.routes.iter().position(|route| route.path == path && route.takes(asked.method.as_str()))
+    }
+
     fn finish(&self, asked: &Asked, response: Response, kept: bool) -> Response {
         let route = self.route(asked);
         let form = route.map_or(Errors::Problem, |route| route.errors);
         let response = self.own_words(asked, response);
+        self.requests.ended(self.place(asked), &response, asked.began.elapsed());
         log(asked, route, &response);
-        let closes = !kept || response.extensions().get::<Error>().is_some_and(Error::closes);
+        let closes = !kept || self.health.is_stopping() || response.extensions().get::<Error>().is_some_and(Error::closes);
         let mut response = in_form(response, form);
         if form.are_influx() {
             response.headers_mut().insert("x-influxdb-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
@@ -115,6 +131,7 @@ impl Shell {
 impl Asked {
     fn of(request: &Request) -> Self {
         Self {
+            began: Instant::now(),
             id: request_id(request.headers()),
             method: request.method().clone(),
             version: request.version(),

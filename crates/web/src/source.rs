@@ -6,6 +6,7 @@
 
 use crate::keyset::KeySet;
 use anyhow::Result;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -49,6 +50,8 @@ pub(crate) struct Source {
     state: Mutex<State>,
     /// Counts fetches that have ended.
     ended: watch::Sender<u64>,
+    /// … and those of them that have failed.
+    failures: AtomicU64,
 }
 
 struct State {
@@ -71,13 +74,25 @@ impl Source {
     pub(crate) fn with(name: &str, fetch: Box<dyn Fetch>, pace: Pace, keys: KeySet) -> Arc<Self> {
         let (due, generation) = (Instant::now(), u64::from(!keys.is_empty()));
         let state = State { keys: Arc::new(keys), generation, began: None, running: false, failing: false, due };
-        Arc::new(Self { name: name.to_owned(), fetch, pace, state: Mutex::new(state), ended: watch::Sender::new(0) })
+        Arc::new(Self {
+            name: name.to_owned(),
+            fetch,
+            pace,
+            state: Mutex::new(state),
+            ended: watch::Sender::new(0),
+            failures: AtomicU64::new(0),
+        })
     }
 
     /// The keys in use and which set that is; 0 = none was ever there.
     pub(crate) fn current(&self) -> (Arc<KeySet>, u64) {
         let state = self.state();
         (Arc::clone(&state.keys), state.generation)
+    }
+
+    /// How many fetches have failed so far.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Looks for keys that are newer than `generation`, within the pace; whether there are any now.
@@ -145,6 +160,7 @@ impl Source {
                 state.due = Instant::now() + again_in;
             }
             Err(why) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut state.failing, true) {
                     let kept = if state.generation == 0 { "its tokens wait until they can" } else { "the last good ones stay" };
                     tracing::warn!(issuer = %self.name, "the keys of {} cannot be had, {kept}: {why:#}", self.name);

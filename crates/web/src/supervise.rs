@@ -118,6 +118,11 @@ impl Activity {
         state.since = Instant::now();
     }
 
+    /// Ends when a request has begun, ever. To be polled after what drives the connection, which wakes both.
+    pub(crate) async fn first_request(&self) {
+        std::future::poll_fn(|_| if self.state().begun > 0 { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
     /// When it has stood still for too long, if nothing happens until then.
     fn due(&self) -> Option<(Instant, Cut)> {
         let state = self.state();

@@ -1,13 +1,18 @@
 //! TLS for the listener: which certificate it shows, and a new one when the files change.
 //!
-//! Owns: [`Tls`] (certificate and key from two PEM files, followed while the server runs) and the count of handshakes. Does not
+//! Owns: [`Tls`] (certificate and key from two PEM files, followed while the server runs), the count of handshakes, and until when the certificate is good. Does not
 //! know: deadlines and places (a handshake happens inside those of its connection), HTTP.
 //! Invariants: the cryptography is aws-lc-rs, named here and never a default of the process; TLS 1.2 and 1.3 and nothing older;
 //! a pair of files that cannot be used never takes the place of one that can.
 
+mod expiry;
+
+pub use expiry::validity;
+
 use crate::config::Config;
 use anyhow::{Context, Result, anyhow, bail};
 use aws_lc_rs::digest::{SHA256, digest};
+use headwater_core::metrics::{Gauge, Registry};
 use rustls::crypto::aws_lc_rs as crypto;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -35,6 +40,8 @@ pub struct Tls {
     current: RwLock<Arc<ServerConfig>>,
     watch: Mutex<Watch>,
     counts: Counts,
+    /// Until when the certificate in use is good, in seconds since the epoch.
+    not_after: Gauge,
     said: Mutex<Option<Instant>>,
 }
 
@@ -93,7 +100,19 @@ impl Tls {
         let pair = files.read()?;
         let watch = Mutex::new(Watch { mark: pair.mark(), verdict: Verdict::Good });
         let current = RwLock::new(Arc::new(files.config(&pair)?));
-        Ok(Some(Arc::new(Self { files, current, watch, counts: Counts::default(), said: Mutex::default() })))
+        let not_after = Gauge::default();
+        show(&not_after, &pair);
+        Ok(Some(Arc::new(Self { files, current, watch, counts: Counts::default(), not_after, said: Mutex::default() })))
+    }
+
+    /// Shows until when the certificate is good.
+    pub fn measure(&self, registry: &mut Registry) {
+        let help = "Until when the certificate that the listener shows is good, since the epoch";
+        let (shown, known) = (registry.gauge("headwater_tls_certificate_expiry_timestamp_seconds", help), self.not_after.clone());
+        registry.source(Duration::ZERO, move || {
+            known.get().map_or_else(|| shown.forget(), |at| shown.set(at));
+            std::future::ready(())
+        });
     }
 
     /// How handshakes have ended so far.
@@ -155,9 +174,10 @@ impl Tls {
             return;
         }
         watch.mark = mark;
-        watch.verdict = match read.and_then(|pair| self.files.config(&pair)) {
-            Ok(config) => {
+        watch.verdict = match read.and_then(|pair| Ok((self.files.config(&pair)?, pair))) {
+            Ok((config, pair)) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                show(&self.not_after, &pair);
                 tracing::info!(certificate = %self.files.certificate.display(), "took up a new certificate");
                 Verdict::Good
             }
@@ -168,6 +188,13 @@ impl Tls {
             }
         };
     }
+}
+
+/// Takes over the end of the first certificate of a pair.
+fn show(not_after: &Gauge, pair: &Pair) {
+    let first = CertificateDer::pem_slice_iter(&pair.certificate).next().and_then(Result::ok);
+    let end = first.and_then(|certificate| expiry::not_after(&certificate));
+    end.map_or_else(|| not_after.forget(), |seconds| not_after.set(seconds as f64));
 }
 
 /// The bytes of both files.

@@ -17,6 +17,7 @@ use crate::token::{LONGEST, TYPE};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use headwater_core::clock::Clock;
+use headwater_core::metrics::Registry;
 use headwater_core::time::{SECOND, Timestamp};
 use jsonwebtoken::{Header, Validation};
 use serde::Deserialize;
@@ -129,6 +130,20 @@ impl Verifier {
     pub fn of_ring(ring: &Arc<Ring>, issuer: &str, audience: &str, clock: Arc<dyn Clock>) -> Self {
         let source = Source::with(issuer, Box::new(Arc::clone(ring)), ring::PACE, ring.keys());
         Self { issuers: vec![Issuer::built_in(issuer, audience, source)], clock, remembered: Mutex::default() }
+    }
+
+    /// Counts fetches of providers' keys that fail, where there are providers.
+    pub fn measure(&self, registry: &mut Registry) {
+        // The first issuer is the built-in one.
+        let providers: Vec<Arc<Source>> = self.issuers.iter().skip(1).map(|issuer| Arc::clone(&issuer.keys)).collect();
+        if providers.is_empty() {
+            return;
+        }
+        let failures = registry.total("headwater_jwks_refresh_failures_total", "Fetches of the keys of OpenID providers that failed");
+        registry.source(Duration::ZERO, move || {
+            failures.set(providers.iter().map(|keys| keys.failures()).sum::<u64>() as f64);
+            std::future::ready(())
+        });
     }
 
     /// Takes tokens of an OpenID provider too. Its keys come with [`Self::keep_fresh`], or when a token asks for them.

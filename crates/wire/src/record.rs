@@ -9,12 +9,13 @@
 //! Numbers are varints (signed ones zigzag), texts have their length in front, as in [`headwater_core::codec`].
 //!
 //! ```text
-//! "HWR1"  kind: 1 readings, 2 refused  received_at (signed)  count
+//! "HWR1"  kind: 1 readings, 2 refused, 3 heartbeat  received_at (signed)  count
 //!   readings   n series, each: bytes shared with the start of the text before, with its end, then what is between
 //!              n units,  each: series (less the one before), unit
 //!              count series numbers, each: signed difference to the one before plus one
 //!              count times, count values: core's columns
 //!   refused    n items,  each: id (16 bytes), reason, detail, device (0, or 1 and the text), format, count, part, parts, bytes
+//!   heartbeat  nothing; the count is 0
 //! CRC-32 of everything before, little-endian
 //! ```
 
@@ -22,7 +23,7 @@ mod decode;
 mod encode;
 
 pub use decode::decode;
-pub use encode::{encode_readings, encode_refused};
+pub use encode::{encode_heartbeat, encode_readings, encode_refused};
 
 use headwater_core::columns::ReadingBatch;
 use headwater_core::dead_letter::{PART_BYTES, Reason};
@@ -33,6 +34,7 @@ use uuid::Uuid;
 const MAGIC: &[u8; 4] = b"HWR1";
 const KIND_READINGS: u8 = 1;
 const KIND_REFUSED: u8 = 2;
+const KIND_HEARTBEAT: u8 = 3;
 
 /// A record, decoded.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub enum Content {
     Readings(ReadingBatch),
     /// Refused items, or parts of them.
     Refused(Vec<RefusedItem>),
+    /// Nothing: its receive time is all that it says.
+    Heartbeat,
 }
 
 /// A refused item on its way to become a dead letter.

@@ -2,7 +2,7 @@
 #![expect(missing_docs, reason = "a property's name is its claim")]
 
 use super::LogHarness;
-use super::reader::{Reader, a_partition, append, bounds, bounds_of, expected, numbered, read, texts};
+use super::reader::{Reader, a_partition, append, bounds, bounds_of, expected, numbered, read, texts, trim};
 use crate::builders::{START, at, record};
 use crate::within;
 use headwater_core::log::{EventLog, MAX_RECORD_BYTES, Record};
@@ -160,4 +160,23 @@ pub async fn there_is_no_oldest_time_at_the_end(harness: &mut dyn LogHarness) {
     append(&*log, partition, 0..3).await;
     assert_eq!(within(log.oldest_from(partition, 2)).await.expect("ask before the end"), Some(START));
     assert_eq!(within(log.oldest_from(partition, 3)).await.expect("ask at the end"), None);
+}
+
+pub async fn the_receive_time_of_a_record_is_told_while_it_is_kept(harness: &mut dyn LogHarness) {
+    let log = harness.open().await;
+    let partition = a_partition(&*log).await;
+    let told = async |position| within(log.received_at(partition, position)).await.expect("ask for a receive time");
+    assert_eq!(told(0).await, None, "there is no record");
+    for n in 0..4 {
+        within(log.append(vec![Record { received_at: at(n), ..numbered(partition, 0) }])).await.expect("append");
+    }
+    // Clocks go on, so nothing later is older.
+    for n in 0..4 {
+        assert_eq!(told(n).await, Some(at(n as i64)), "record {n}");
+    }
+    assert_eq!(told(4).await, None, "it is not appended");
+    trim(&*log, partition, 2).await;
+    assert_eq!((told(1).await, told(2).await), (None, Some(at(2))), "what is not kept any more has no time");
+    trim(&*log, partition, 4).await;
+    assert_eq!(told(3).await, None, "nothing is kept");
 }

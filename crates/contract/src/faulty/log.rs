@@ -55,6 +55,10 @@ impl EventLog for FaultyLog {
         Box::pin(self.faults.through(LogCall::OldestFrom, self.log.oldest_from(partition, next)))
     }
 
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>> {
+        Box::pin(self.faults.through(LogCall::OldestFrom, self.log.received_at(partition, position)))
+    }
+
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(self.faults.through(LogCall::Append, self.log.append(records)))
     }

@@ -10,7 +10,7 @@ use headwater_core::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, Stor
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
     Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, Ingestion, LoadBudget, NewSeries, Queries, Registered,
-    Replaced, Result, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version,
+    Replaced, Result, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version, Vitals,
 };
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
@@ -102,6 +102,10 @@ impl Queries for FaultyStore {
             Ok(Box::new(snapshot) as Box<dyn Snapshot>)
         })
     }
+
+    fn vitals(&self) -> BoxFuture<'_, Result<Vitals>> {
+        self.store.vitals()
+    }
 }
 
 struct FaultySnapshot {
@@ -112,6 +116,10 @@ struct FaultySnapshot {
 impl Snapshot for FaultySnapshot {
     fn totals(&mut self) -> BoxFuture<'_, Result<Totals>> {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.totals()))
+    }
+
+    fn positions(&mut self) -> BoxFuture<'_, Result<Vec<Position>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.positions()))
     }
 
     fn series<'a>(

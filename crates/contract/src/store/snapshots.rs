@@ -79,11 +79,12 @@ pub async fn a_snapshot_past_its_deadline_says_so(harness: &mut dyn StoreHarness
     view(&*store).await;
 }
 
-async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), StoreError>); 9] {
+async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), StoreError>); 10] {
     let query = DeadLetterQuery { limit: 10, ..DeadLetterQuery::default() };
     let filter = SeriesFilter::default();
     [
         ("totals", within(snapshot.totals()).await.map(drop)),
+        ("positions", within(snapshot.positions()).await.map(drop)),
         ("series", within(snapshot.series(&filter, None, 10)).await.map(drop)),
         ("block_stats", within(snapshot.block_stats(Shard(0), TimeRange::ALL)).await.map(drop)),
         ("blocks", within(snapshot.blocks(Shard(0), TimeRange::ALL, None, 1_000)).await.map(drop)),

@@ -68,6 +68,8 @@ pub(super) async fn snapshot(store: &dyn Store) -> Box<dyn Snapshot> {
 /// Asks a snapshot everything.
 pub(super) async fn ask(snapshot: &mut dyn Snapshot) -> View {
     let totals = within(snapshot.totals()).await.expect("ask for the totals");
+    let positions = within(snapshot.positions()).await.expect("ask for the positions");
+    assert_eq!(positions, totals.positions, "the positions alone are those beside the totals");
     let series = within(snapshot.series(&SeriesFilter::default(), None, MANY)).await.expect("ask for series");
     let (mut stats, mut blocks) = (Vec::new(), Vec::new());
     for shard in (0..SHARDS).map(Shard) {

@@ -17,6 +17,7 @@ enum Bug {
     LeavesHolesInNumbers,
     EndLags,
     OldestIsTheFirst,
+    TellsALaterTime,
     PartitionOfNone,
     SkipsOnResume,
     KeepsPlaceOnResume,
@@ -50,6 +51,7 @@ notices! {
     a_log_with_holes_in_its_numbers: LeavesHolesInNumbers, numbering_is_dense_from_0, "left == right";
     a_log_whose_end_lags: EndLags, the_end_covers_every_append_that_has_returned, "left == right";
     a_log_that_takes_the_first_time_for_the_oldest: OldestIsTheFirst, the_oldest_time_is_not_later_than_any_record_from_there_on, "is later than";
+    a_log_that_tells_the_time_of_a_later_record: TellsALaterTime, the_receive_time_of_a_record_is_told_while_it_is_kept, "what is not kept any more";
     a_log_that_sends_devices_nowhere: PartitionOfNone, a_device_keeps_its_partition, "partitions of devices have bounds";
     a_log_that_skips_on_resume: SkipsOnResume, resume_redelivers_every_record_from_a_position, "left == right";
     a_log_that_keeps_its_place_on_resume: KeepsPlaceOnResume, resume_may_skip_forward_while_reading, "is delivered without holes";
@@ -136,6 +138,13 @@ impl EventLog for Broken {
             }
             self.log.oldest_from(partition, next).await
         })
+    }
+
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>> {
+        if self.bug == Bug::TellsALaterTime {
+            return self.log.oldest_from(partition, position);
+        }
+        self.log.received_at(partition, position)
     }
 
     fn append(&self, mut records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>> {

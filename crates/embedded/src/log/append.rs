@@ -10,6 +10,7 @@ use super::frames::Row;
 use super::read::Reader;
 use super::trim::{self, Rules};
 use crate::error::{Failure, Fault, OpenError};
+use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::sqlite::{self, Use, int, uint};
 use crate::wal::Wal;
@@ -24,6 +25,7 @@ use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use uuid::Uuid;
 
@@ -108,6 +110,7 @@ pub(super) struct Appender {
     state: State,
     rules: Rules,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     wal: Wal,
     commit_bytes: u64,
     /// Whether the disk is short of room: then nothing is kept that is applied.
@@ -120,7 +123,13 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    pub(super) fn open(path: &Path, config: &Config, clock: Arc<dyn Clock>, space: Space) -> Result<(Self, Arc<Shared>), OpenError> {
+    pub(super) fn open(
+        path: &Path,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        space: Space,
+        metrics: Metrics,
+    ) -> Result<(Self, Arc<Shared>), OpenError> {
         let mut conn = sqlite::open(path, Use::WriteAndShrink)?;
         migrations::run(&mut conn, crate::LOG_FILE, migrations::LOG, clock.now())?;
         let doing = || format!("cannot read {}", path.display());
@@ -148,6 +157,7 @@ impl Appender {
                 state,
                 rules,
                 clock,
+                metrics,
                 wal,
                 commit_bytes,
                 pressed: false,
@@ -168,6 +178,7 @@ impl Appender {
         if !rows.is_empty() {
             failpoint::reach("log.append.begin");
         }
+        let mut committing = None;
         let done = sqlite::transaction(&self.conn, last_failpoint, |conn| {
             for row in &rows {
                 insert(conn, &mut state, row, now)?;
@@ -178,14 +189,20 @@ impl Appender {
             }
             let more = trim::step(conn, &mut state, self.told, self.rules(), now)?;
             save(conn, &state)?;
+            committing = Some(Instant::now());
             Ok(more)
         });
+        let took = committing.map(|began| began.elapsed());
         let done = done.map_err(|fault| self.on_write(fault));
         // A transaction that found the disk full has left its bytes in the write-ahead log.
         self.pressed |= matches!(done, Err(LogError::Busy(_)));
         self.more_to_trim = done?;
         self.publish(state);
+        if let Some(took) = took {
+            self.metrics.fsync.observe(took.as_secs_f64());
+        }
         if !rows.is_empty() {
+            self.metrics.appends.durable(rows.iter().map(|row| row.records).sum());
             failpoint::reach("log.append.after_commit");
         }
         Ok(())

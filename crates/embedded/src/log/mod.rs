@@ -18,6 +18,7 @@ mod trim;
 use crate::Config;
 use crate::directory::Directory;
 use crate::error::OpenError;
+use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::writer::Writer;
 use append::{Appender, Job};
@@ -88,15 +89,22 @@ pub(crate) struct Log {
     queue: Arc<Semaphore>,
     queue_permits: u32,
     append_wait: Duration,
+    metrics: Metrics,
     /// Who has the partition, by group.
     groups: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Log {
     /// Opens `log.db`, or makes it with a new identity.
-    pub(crate) fn open(directory: &Directory, config: &Config, clock: Arc<dyn Clock>, space: Space) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        directory: &Directory,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        space: Space,
+        metrics: Metrics,
+    ) -> Result<Self, OpenError> {
         let path = directory.file(crate::LOG_FILE);
-        let (appender, shared) = Appender::open(&path, config, clock, space)?;
+        let (appender, shared) = Appender::open(&path, config, clock, space, metrics.clone())?;
         let queue_permits =
             u32::try_from(config.append_queue_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         let capacity = queue_permits as usize + 16;
@@ -107,6 +115,7 @@ impl Log {
             queue: Arc::new(Semaphore::new(queue_permits as usize)),
             queue_permits,
             append_wait: config.append_wait,
+            metrics,
             groups: Mutex::default(),
         })
     }
@@ -210,8 +219,23 @@ impl EventLog for Log {
         })
     }
 
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>> {
+        Box::pin(async move {
+            if partition != PARTITION {
+                return Err(no_partition(partition));
+            }
+            let shared = Arc::clone(&self.shared);
+            read::blocking(move || shared.looking.received_at(position)).await
+        })
+    }
+
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(self.append_all(records))
+        Box::pin(async move {
+            let began = time::Instant::now();
+            let done = self.append_all(records).await;
+            self.metrics.appends.ended(began.elapsed(), done.is_ok());
+            done
+        })
     }
 
     fn writable(&self) -> BoxFuture<'_, Result<(), LogError>> {

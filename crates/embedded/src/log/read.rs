@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) const READ: &str = include_str!("../sql/log/read.sql");
 pub(super) const OLDEST_FROM: &str = include_str!("../sql/log/oldest_from.sql");
+pub(super) const RECEIVED_AT: &str = include_str!("../sql/log/received_at.sql");
 
 /// A delivery ends with the row that reaches so many bytes.
 const DELIVERY_BYTES: usize = 8 << 20;
@@ -84,6 +85,14 @@ impl Reader {
 
     pub(super) fn oldest_from(&self, next: u64) -> Result<Option<Timestamp>, LogError> {
         self.with(|conn| Ok(conn.prepare_cached(OLDEST_FROM)?.query_row([int(next)], |row| row.get::<_, Option<i64>>(0))?.map(Timestamp)))
+    }
+
+    /// When the row of a record was received at the earliest; `None` where it is not kept.
+    pub(super) fn received_at(&self, position: u64) -> Result<Option<Timestamp>, LogError> {
+        self.with(|conn| {
+            let found = conn.prepare_cached(RECEIVED_AT)?.query_row([int(position)], |row| row.get(0).map(Timestamp));
+            Ok(found.optional()?)
+        })
     }
 }
 

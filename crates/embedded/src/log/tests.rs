@@ -4,6 +4,7 @@ use super::append::{self, Append, Appender};
 use super::{Log, read, trim};
 use crate::directory::Directory;
 use crate::error::{Fault, OpenError};
+use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::{Config, sqlite};
 use headwater_core::clock::ManualClock;
@@ -39,7 +40,7 @@ impl Machine {
         let directory = Directory::open(self.dir.path(), Timestamp(0))?;
         let space = Space::new(self.dir.path(), self.config.reserve_bytes);
         let clock = Arc::clone(&self.clock);
-        self.log = Some((Log::open(&directory, &self.config, clock, space)?, directory));
+        self.log = Some((Log::open(&directory, &self.config, clock, space, Metrics::default())?, directory));
         Ok(())
     }
 
@@ -103,7 +104,9 @@ async fn read_all(log: &Log) -> Vec<StoredRecord> {
 }
 
 fn appender(dir: &Path) -> Appender {
-    Appender::open(&dir.join(crate::LOG_FILE), &Config::default(), Arc::new(ManualClock::default()), Space::new(dir, 0)).unwrap().0
+    Appender::open(&dir.join(crate::LOG_FILE), &Config::default(), Arc::new(ManualClock::default()), Space::new(dir, 0), Metrics::default())
+        .unwrap()
+        .0
 }
 
 #[test]
@@ -125,6 +128,7 @@ fn every_statement_prepares() {
         append::EDGES,
         read::READ,
         read::OLDEST_FROM,
+        read::RECEIVED_AT,
         trim::OLDEST_ROWS,
         trim::TRIM,
     ];
@@ -199,8 +203,14 @@ async fn a_disk_that_is_nearly_full_takes_no_appends_and_can_still_be_trimmed() 
     within(machine.log().append(vec![record(1, 1, "x")])).await.unwrap();
     machine.close();
     let directory = Directory::open(machine.dir.path(), Timestamp(0)).unwrap();
-    let log = Log::open(&directory, &machine.config, Arc::new(ManualClock::default()), Space::with_reserve(machine.dir.path(), u64::MAX))
-        .unwrap();
+    let log = Log::open(
+        &directory,
+        &machine.config,
+        Arc::new(ManualClock::default()),
+        Space::with_reserve(machine.dir.path(), u64::MAX),
+        Metrics::default(),
+    )
+    .unwrap();
     machine.log = Some((log, directory));
     let log = machine.log();
     assert!(matches!(within(log.append(vec![record(1, 1, "x")])).await, Err(LogError::Busy(words)) if words.contains("bytes are free")));

@@ -44,12 +44,13 @@ use headwater_core::seal::{Loaded, Replacement};
 use headwater_core::series::{SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
     Account, Backlog, Batch, Blocks, Committed, Ingestion, LoadBudget, NewSeries, Queries, Registered, Replaced, Result, Sealing,
-    SeriesLimits, Snapshot, StoreError, Version,
+    SeriesLimits, Snapshot, StoreError, Version, Vitals,
 };
 use headwater_core::time::Timestamp;
 use ingestion::{Job, Keeper, Reply};
 use prepared::{Commit, Replace};
 use readers::{Readers, View};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -68,6 +69,7 @@ pub struct Store {
     readers: Arc<Readers>,
     sealers: Arc<Readers>,
     open_readings: Arc<AtomicU64>,
+    file: PathBuf,
 }
 
 impl Store {
@@ -83,7 +85,7 @@ impl Store {
         };
         let readers = Readers::open(&path, "store-reader", config.readers, Arc::clone(&gate), hint())?;
         let sealers = Readers::open(&path, "store-sealer", SEALERS, gate, hint())?;
-        Ok(Self { writer, readers, sealers, open_readings })
+        Ok(Self { writer, readers, sealers, open_readings, file: path })
     }
 
     /// Ends the snapshots that are open and the writer after what is queued.
@@ -170,5 +172,13 @@ impl Queries for Store {
     fn snapshot(&self, lifetime: Duration) -> BoxFuture<'_, Result<Box<dyn Snapshot>>> {
         let readers = Arc::clone(&self.readers);
         Box::pin(async move { Ok(Box::new(readers.begin(lifetime).await?) as Box<dyn Snapshot>) })
+    }
+
+    fn vitals(&self) -> BoxFuture<'_, Result<Vitals>> {
+        let file = self.file.clone();
+        Box::pin(async move {
+            let bytes = prepared::aside(move || crate::metrics::database_bytes(&file)).await?;
+            Ok(Vitals { bytes: Some(bytes), oldest_snapshot: None })
+        })
     }
 }

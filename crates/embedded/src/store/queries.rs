@@ -12,6 +12,7 @@ use headwater_core::block::{BlockStats, OpenBlock};
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
+use headwater_core::log::Position;
 use headwater_core::series::{Series, SeriesKey, Shard};
 use headwater_core::store::{BatchId, DeadLetterQuery, StoreError, Totals};
 use headwater_core::time::TimeRange;
@@ -46,8 +47,12 @@ pub(super) fn totals(view: &View<'_>) -> Result<Totals> {
             positions: Vec::new(),
         })
     })?;
-    totals.positions = view.conn.prepare_cached(POSITIONS)?.query_map([], rows::position)?.collect::<rusqlite::Result<_>>()?;
+    totals.positions = positions(view)?;
     Ok(totals)
+}
+
+pub(super) fn positions(view: &View<'_>) -> Result<Vec<Position>> {
+    Ok(view.conn.prepare_cached(POSITIONS)?.query_map([], rows::position)?.collect::<rusqlite::Result<_>>()?)
 }
 
 pub(super) fn series(view: &View<'_>, filter: &SeriesFilter, after: Option<&SeriesKey>, limit: usize) -> Result<Vec<Series>> {

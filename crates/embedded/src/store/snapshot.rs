@@ -11,6 +11,7 @@ use headwater_core::BoxFuture;
 use headwater_core::block::{BlockStats, OpenBlock};
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
+use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{BatchId, ChunkStats, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
@@ -71,6 +72,10 @@ impl Drop for Pinned {
 impl Snapshot for Pinned {
     fn totals(&mut self) -> BoxFuture<'_, Result<Totals>> {
         Box::pin(self.ask(queries::totals))
+    }
+
+    fn positions(&mut self) -> BoxFuture<'_, Result<Vec<Position>>> {
+        Box::pin(self.ask(queries::positions))
     }
 
     fn series<'a>(

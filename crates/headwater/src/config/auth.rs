@@ -4,13 +4,13 @@
 
 use headwater_web::issuer::ClientConfig;
 use headwater_web::{duration, provider};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 /// `[auth]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Auth {
     /// `iss` of tokens.

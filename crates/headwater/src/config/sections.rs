@@ -2,7 +2,7 @@
 //!
 //! Owns: their keys, defaults and what each allows. Does not know: the other sections.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
@@ -88,9 +88,9 @@ impl Top {
 }
 
 /// `[retention]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Retention {
+pub(crate) struct Retention {
     readings: String,
 }
 
@@ -107,7 +107,7 @@ impl Retention {
 }
 
 /// `[logging]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Logging {
     filter: String,

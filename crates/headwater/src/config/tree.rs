@@ -42,7 +42,20 @@ pub(super) enum Keys {
 pub(super) struct Tree {
     values: Map<String, Value>,
     origins: BTreeMap<String, String>,
+    /// Keys that the file sets, and its name.
+    in_file: BTreeMap<String, String>,
     problems: Vec<String>,
+}
+
+/// Where the values that were set come from, by path.
+#[derive(Debug, Default)]
+pub(crate) struct Origins(BTreeMap<String, String>);
+
+impl Origins {
+    /// The file, the variable or the flag that sets the key at `path`; `None` where its default counts.
+    pub(crate) fn of(&self, path: &str) -> Option<&str> {
+        self.0.get(path).map(String::as_str)
+    }
 }
 
 /// Values by path, to be laid over the ones before.
@@ -62,8 +75,9 @@ impl Source for Overlay {
 impl Tree {
     /// Lays the sources over one another.
     pub(super) fn gather(file: Option<&Path>, environment: &Environment, flags: Flags) -> Result<Self, Problems> {
-        let mut tree = Self { values: Map::new(), origins: BTreeMap::new(), problems: Vec::new() };
+        let mut tree = Self { values: Map::new(), origins: BTreeMap::new(), in_file: BTreeMap::new(), problems: Vec::new() };
         let text = file.map(read_file).transpose()?.unwrap_or_default();
+        tree.note_file(&text, file);
         let overlay = tree.overlay(environment, flags);
         let built = Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(overlay).build();
         let table = built.and_then(|config| config.cache.into_table());
@@ -72,6 +86,19 @@ impl Tree {
             None => Problems(vec![why.to_string()]),
         })?;
         Ok(tree)
+    }
+
+    /// Remembers which keys the file sets. Whether it can be read is told by whoever reads it together with the rest.
+    fn note_file(&mut self, text: &str, file: Option<&Path>) {
+        let Some(file) = file.map(|path| path.display().to_string()) else { return };
+        let built = Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
+        let Ok(table) = built.and_then(|config| config.cache.into_table()) else { return };
+        for (key, value) in table {
+            match value.kind {
+                ValueKind::Table(section) => section.keys().for_each(|of| drop(self.in_file.insert(join(&key, of), file.clone()))),
+                _ => drop(self.in_file.insert(key, file.clone())),
+            }
+        }
     }
 
     fn overlay(&mut self, environment: &Environment, flags: Flags) -> Overlay {
@@ -118,14 +145,15 @@ impl Tree {
         self.problems.extend(problems.into_iter().map(named));
     }
 
-    /// Whether there was any problem; keys that nobody has read are.
-    pub(super) fn finish(mut self) -> Result<(), Problems> {
+    /// All problems, keys that nobody has read among them, and where values come from.
+    pub(super) fn finish(mut self) -> (Vec<String>, Origins) {
         let left: Vec<String> = self.values.keys().cloned().collect();
         left.iter().for_each(|key| {
             let key = self.origins.keys().find(|path| path.split('.').next() == Some(key)).unwrap_or(key).clone();
             self.problem(&key, "there is no such key");
         });
-        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+        self.in_file.extend(self.origins);
+        (self.problems, Origins(self.in_file))
     }
 
     fn take(&mut self, section: &str, keys: Keys) -> Map<String, Value> {

@@ -123,13 +123,17 @@ impl Report {
             "series": self.series, "chunks": chunks, "readings": readings, "rollups": rollups, "blocks": blocks, "open_readings": open,
             "received": totals.received, "stored": totals.stored, "duplicate": totals.duplicate, "conflict": totals.conflict,
             "dead": totals.dead, "unsealed": totals.unsealed,
-            "differences": self.differences, "first": self.printed, "seconds": (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            "gaps": totals.gaps, "differences": self.differences, "first": self.printed, "seconds": (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
         })
     }
 
     fn summary_in_words(&self, whole: bool) -> String {
         let Looked { chunks, readings, rollups, blocks, open } = self.looked;
-        let Totals { received, stored, duplicate, conflict, dead, unsealed, .. } = self.totals;
+        let Totals { received, stored, duplicate, conflict, dead, unsealed, gaps, .. } = self.totals;
+        let gaps = match gaps {
+            0 => String::new(),
+            n => format!("\ngaps: {n} stretches of the log were gone before they were applied; the table gaps has their ranges"),
+        };
         let seconds = self.began.elapsed().as_secs_f64();
         let outcome = match (self.differences, whole) {
             (0, true) => "no difference".to_owned(),
@@ -140,7 +144,7 @@ impl Report {
         };
         format!(
             "{} series: {chunks} chunks of {readings} readings, {rollups} rollups, {blocks} open blocks of {open} readings, in {seconds:.1} s\n\
-             counts when it began: received {received}, stored {stored}, duplicate {duplicate}, conflict {conflict}, dead {dead}, unsealed {unsealed}\n\
+             counts when it began: received {received}, stored {stored}, duplicate {duplicate}, conflict {conflict}, dead {dead}, unsealed {unsealed}{gaps}\n\
              {outcome}",
             self.series
         )

@@ -181,7 +181,7 @@ fn exit_codes_tell_failure_from_wrong_usage() {
     assert_eq!(code(&["series"]), Some(0));
     assert_eq!(code(&["stats", "--step", "soon"]), Some(1), "the server refuses it");
     assert_eq!(code(&["stats", "--no-such-flag"]), Some(2));
-    assert_eq!(code(&["backup", "there"]), Some(2), "what is not built is no command");
+    assert_eq!(code(&["rebuild", "there"]), Some(2), "what is not built is no command");
     assert_eq!(code(&["token", "issue", "--scope", "read:everything"]), Some(2));
     assert_eq!(code(&["series", "--url", "http://127.0.0.1:1"]), Some(1), "nobody is there");
 }

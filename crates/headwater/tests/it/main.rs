@@ -10,15 +10,23 @@ mod apart;
 #[cfg(test)]
 mod backends;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod both;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod config_cli;
+#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod deploy;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod doors;
 #[cfg(test)]
@@ -36,7 +44,11 @@ mod kafka_faults;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod moving;
+#[cfg(test)]
+mod notify;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
@@ -53,6 +65,8 @@ mod planted;
 mod recovery;
 #[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod rolling;
 #[cfg(test)]
 mod rounds;
 #[cfg(test)]

@@ -44,7 +44,10 @@ fn the_tour_of_the_readme_works_as_written() {
     let port = free_port();
     let up = format!("exec {} --listen 127.0.0.1:{port}", server[0].trim());
     let log = logs.path().join("stderr");
-    let _server = Server(bash(home.path(), &up).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap());
+    let mut server = bash(home.path(), &up);
+    // Its status is shown while nothing is in flight, and a heartbeat could be.
+    server.env("HEADWATER_GATEWAY__HEARTBEAT", "off");
+    let _server = Server(server.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap());
     let ready = format!("curl -fsS http://127.0.0.1:{port}/readyz");
     wait_for("the server of the tour", SOON, || bash(home.path(), &ready).output().unwrap().status.success().then_some(()));
 
@@ -78,5 +81,7 @@ fn check(shown: &[&str], said: &str) {
     assert!(shown[4].lines().any(|line| line.starts_with("2026-01-05T08:00:00Z,temperature,") && line.contains(",4,")), "{}", shown[4]);
     has(5, &[r#""count":3"#, r#""min":21.5"#, r#""max":22.4"#, r#""percentile_error":0"#]);
     has(6, &["not_numeric", "hot", "oven", r#""received":10"#, r#""dead":1"#, r#""in_flight":0"#]);
-    has(7, &[r#""accepted":1"#]);
+    has(7, &[r#"headwater_store_readings{outcome="stored"}"#, r#"headwater_store_readings{outcome="unsealed"}"#]);
+    has(8, &[r#""accepted":1"#]);
+    has(9, &["copy is a whole copy", "every checksum right", "no difference"]);
 }

@@ -79,6 +79,10 @@ impl EventLog for Retained {
         self.log.oldest_from(partition, next)
     }
 
+    fn received_at(&self, partition: u32, position: u64) -> BoxFuture<'_, Result<Option<Timestamp>, LogError>> {
+        self.log.received_at(partition, position)
+    }
+
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), LogError>> {
         self.log.append(records)
     }

@@ -19,7 +19,7 @@ mod rows;
 mod sealing;
 mod snapshot;
 
-use crate::config::Config;
+use crate::config::{Config, Target};
 use crate::error::{Done, corrupt, is_locked, on_read, on_write};
 use crate::migrations;
 use crate::pool::{Life, Pool};
@@ -31,7 +31,7 @@ use headwater_core::seal::{Loaded, Replacement};
 use headwater_core::series::{SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
     Backlog, Batch, Blocks, Committed, Ingestion, LoadBudget, NewSeries, Queries, Registered, Replaced, Result, Sealing, SeriesLimits,
-    Snapshot, StoreError, Version,
+    Snapshot, StoreError, Version, Vitals,
 };
 use letters::Quota;
 pub use moving::{Begun, Mover, Source};
@@ -42,6 +42,7 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 
 const OLDEST_SNAPSHOT: &str = include_str!("../sql/store/oldest_snapshot.sql");
+const DATABASE_BYTES: &str = include_str!("../sql/store/database_bytes.sql");
 const END_STALLED_WRITERS: &str = include_str!("../sql/store/end_stalled_writers.sql");
 
 /// Connections that no snapshot takes: a commit, a registration, a look, a replacement.
@@ -116,7 +117,7 @@ impl Store {
         if !problems.is_empty() {
             return Err(StoreError::Stopped(format!("the configuration of the store is wrong: {}", problems.join("; "))));
         }
-        let target = config.target(password(config).await?).map_err(|problem| StoreError::Stopped(format!("url: {problem}")))?;
+        let target = target(config).await?;
         tracing::info!(place = target.place(), "the store is in PostgreSQL at {}", target.place());
         let target = if read_only { target } else { target.for_writing() };
         let pool = Pool::new(config, &target, read_only)?;
@@ -198,6 +199,11 @@ impl Store {
             Err(error) => tracing::warn!(%error, "could not look for writers that have stopped"),
         }
     }
+}
+
+/// Where the database is, with the password.
+pub(crate) async fn target(config: &Config) -> Result<Target> {
+    config.target(password(config).await?).map_err(|problem| StoreError::Stopped(format!("url: {problem}")))
 }
 
 /// The first line of the password file, if there is one.
@@ -320,5 +326,15 @@ impl Sealing for Store {
 impl Queries for Store {
     fn snapshot(&self, lifetime: Duration) -> BoxFuture<'_, Result<Box<dyn Snapshot>>> {
         Box::pin(async move { Ok(Box::new(self.snapshots.begin(lifetime).await?) as Box<dyn Snapshot>) })
+    }
+
+    fn vitals(&self) -> BoxFuture<'_, Result<Vitals>> {
+        Box::pin(async {
+            let oldest_snapshot = self.oldest_snapshot_age().await?;
+            let session = self.pool.get(WAIT).await?;
+            let done = self.in_time(async { Ok(session.query_one(DATABASE_BYTES, &[]).await?.try_get(0)?) }).await;
+            let bytes: i64 = session.settle(done, on_read).await?;
+            Ok(Vitals { bytes: Some(uint(bytes)), oldest_snapshot: Some(oldest_snapshot.unwrap_or_default()) })
+        })
     }
 }

@@ -14,6 +14,7 @@ use headwater_core::BoxFuture;
 use headwater_core::block::BlockStats;
 use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
+use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{BatchId, Blocks, ChunkStats, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
@@ -146,6 +147,14 @@ impl Snapshot for Pinned {
         Box::pin(async move {
             let lent = self.lend()?;
             let answered = self.in_time(queries::totals(&lent.session)).await;
+            self.back(lent, answered)
+        })
+    }
+
+    fn positions(&mut self) -> BoxFuture<'_, Result<Vec<Position>>> {
+        Box::pin(async move {
+            let lent = self.lend()?;
+            let answered = self.in_time(queries::positions(&lent.session)).await;
             self.back(lent, answered)
         })
     }

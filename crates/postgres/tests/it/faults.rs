@@ -300,6 +300,8 @@ fn a_snapshot_that_nobody_asks_ends_at_its_deadline_and_its_age_is_told() {
         let forgotten = within(store.snapshot(Duration::from_millis(400))).await.expect("take a snapshot");
         let age = within(store.oldest_snapshot_age()).await.expect("ask for the age");
         assert!(age.is_some_and(|age| age < Duration::from_secs(10)), "{age:?}");
+        let vitals = within(store.vitals()).await.expect("ask how it is");
+        assert!(vitals.bytes > Some(1 << 20) && vitals.oldest_snapshot > Some(Duration::ZERO), "{vitals:?}");
         let age = async || within(store.oldest_snapshot_age()).await.expect("ask for the age");
         eventually("the end", async || age().await.is_none().then_some(())).await;
         drop(forgotten);

@@ -4,7 +4,7 @@
 //! Invariant: a checksum only says that the bytes are those of their writer; everything else is checked too, and nothing is
 //! allocated that the bytes do not justify.
 
-use super::{Content, Decoded, KIND_READINGS, KIND_REFUSED, MAGIC, RefusedItem};
+use super::{Content, Decoded, KIND_HEARTBEAT, KIND_READINGS, KIND_REFUSED, MAGIC, RefusedItem};
 use crate::sink::{check_id, check_tag};
 use headwater_core::codec::{Damaged, Reader, check_crc, read_times, read_values};
 use headwater_core::columns::{Dictionary, ReadingBatch};
@@ -30,6 +30,7 @@ pub fn decode(payload: &[u8]) -> Result<Decoded, Damaged> {
     let content = match kind {
         KIND_READINGS => Content::Readings(readings(&mut reader, count)?),
         KIND_REFUSED => Content::Refused(refused(&mut reader, count)?),
+        KIND_HEARTBEAT if count == 0 => Content::Heartbeat,
         _ => return Err(Damaged("an unknown kind of record")),
     };
     reader.finish()?;

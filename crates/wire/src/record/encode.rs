@@ -4,7 +4,7 @@
 //! Invariants: a record has at most [`MAX_RECORD_READINGS`] readings and [`MAX_RECORD_BYTES`] bytes; the readings of a device keep
 //! their order, and so do the items.
 
-use super::{KIND_READINGS, KIND_REFUSED, MAGIC, RefusedItem};
+use super::{KIND_HEARTBEAT, KIND_READINGS, KIND_REFUSED, MAGIC, RefusedItem};
 use crate::MAX_DETAIL_BYTES;
 use crate::sink::cut;
 use bytes::Bytes;
@@ -244,6 +244,11 @@ fn refused_record(body: &[u8], n_items: usize, count: u64, received_at: Timestam
     put_varint(&mut out, n_items as u64);
     out.extend_from_slice(body);
     end(out, partition, received_at, count)
+}
+
+/// A record that counts nothing and holds nothing but the time at which it was sent.
+pub fn encode_heartbeat(sent_at: Timestamp, partition: u32) -> Record {
+    end(begin(KIND_HEARTBEAT, sent_at, 0), partition, sent_at, 0)
 }
 
 fn begin(kind: u8, received_at: Timestamp, count: u64) -> Vec<u8> {

@@ -122,6 +122,7 @@ fn small_records() -> Vec<Record> {
     };
     let mut records = encode_readings(&batch, AT, &|_| 0);
     records.extend(encode_refused(vec![refused], AT, 0));
+    records.push(encode_heartbeat(AT, 0));
     records
 }
 
@@ -180,6 +181,15 @@ fn one_reading(device: &str) -> ReadingBatch {
     let series = batch.dictionary.insert(SeriesKey::new(device, "m", &[]).unwrap().as_str());
     batch.push(series, 0, 0.0);
     batch
+}
+
+#[test]
+fn a_heartbeat_says_when_it_was_sent_and_counts_nothing() {
+    let record = encode_heartbeat(AT, 3);
+    assert_eq!((record.partition, record.received_at, record.count), (3, AT, 0));
+    let decoded = decode(&record.payload).unwrap();
+    assert!(matches!(decoded.content, Content::Heartbeat));
+    assert_eq!((decoded.received_at, decoded.count), (AT, 0));
 }
 
 #[test]
@@ -269,10 +279,14 @@ fn long_bytes_travel_in_parts() {
 
 #[test]
 fn claims_that_the_bytes_do_not_justify_are_refused() {
-    // A million items, a million series, a start and an end that are not there.
-    for tail in
-        [&[2u8, 0, 0, 0xc0, 0x84, 0x3d][..], &[1, 0, 1, 0xc0, 0x84, 0x3d], &[1, 0, 1, 1, 5, 0, 1, b'a'], &[1, 0, 1, 1, 0, 5, 1, b'a']]
-    {
+    // A million items, a million series, a start and an end that are not there, a heartbeat that counts.
+    for tail in [
+        &[2u8, 0, 0, 0xc0, 0x84, 0x3d][..],
+        &[1, 0, 1, 0xc0, 0x84, 0x3d],
+        &[1, 0, 1, 1, 5, 0, 1, b'a'],
+        &[1, 0, 1, 1, 0, 5, 1, b'a'],
+        &[3, 0, 1],
+    ] {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(tail);
         put_crc(&mut bytes, 0);
