@@ -203,12 +203,16 @@ async fn the_codes_of_the_document_are_those_of_the_sources() {
     let missing: Vec<_> = in_sources.difference(&documented).collect();
     let gone: Vec<_> = documented.difference(&in_sources).collect();
     assert!(missing.is_empty() && gone.is_empty(), "crates/web/openapi/schemas.json lacks the codes {missing:?} and still has {gone:?}");
-    // And each is told where it comes.
+    // And each is told where it comes, those of every route in the head of the document.
+    let anywhere = ["starting"];
+    let head = document["info"]["description"].as_str().unwrap();
+    assert!(anywhere.iter().all(|code| head.contains(&format!("`{code}`"))), "{head}");
     let told: BTreeSet<&str> = operations(&document)
         .into_iter()
         .flat_map(|(.., operation)| operation["responses"].as_object().unwrap().values())
         .map(|answer| &resolved(&document, answer)["content"]["application/problem+json"]["schema"]["properties"]["code"])
         .flat_map(|code| words(&code["enum"]).into_iter().chain(code["const"].as_str()))
+        .chain(anywhere)
         .collect();
     assert_eq!(told, problems, "what the answers name, and the list of all codes");
 }
