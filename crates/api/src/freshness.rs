@@ -6,7 +6,8 @@
 //! The store says up to which record a partition is applied; the log says when that record was received. So the delay that is measured is from
 //! the receipt until the look that found it: up to [`EVERY`] more than the truth, never less.
 //!
-//! Invariants: one look at a time, each with an end; a store or log that does not answer is looked at again in its time.
+//! Invariants: one look at a time, each with an end; a store or log that does not answer is looked at again in its time; what moved while the
+//! log was not asked is not measured later, when it would seem to have taken longer than it did.
 
 use crate::Deps;
 use crate::metrics::seconds;
@@ -14,16 +15,18 @@ use headwater_core::log::LogId;
 use headwater_core::time::SECOND;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// How often is looked: a snapshot and one row a partition.
 const EVERY: Duration = Duration::from_millis(500);
+/// How often the log is asked at most: on Kafka an answer is a fetch. Heartbeats come more seldom, so none of an idle server is missed.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Follows it, for ever.
 pub async fn follow(deps: Deps) {
-    let mut follower = Follower { log: deps.log.identity(), deps, seen: BTreeMap::new(), begun: false, last: 0 };
+    let mut follower = Follower { log: deps.log.identity(), deps, seen: BTreeMap::new(), begun: false, last: 0, asked: None };
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -43,8 +46,9 @@ struct Follower {
     seen: BTreeMap<u32, u64>,
     /// Whether there was a look before: what was applied earlier says nothing about how long it takes now.
     begun: bool,
-    /// The partition that was asked about last.
+    /// The partition that was asked about last, and when.
     last: u32,
+    asked: Option<Instant>,
 }
 
 impl Follower {
@@ -64,7 +68,10 @@ impl Follower {
         self.seen = current;
         // One is enough: under load all of them move, and each in its turn is asked about.
         let Some(&partition) = moved.iter().find(|partition| **partition > last).or(moved.first()) else { return Ok(()) };
-        self.last = partition;
+        if self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
+            return Ok(());
+        }
+        (self.last, self.asked) = (partition, Some(Instant::now()));
         let newest = self.seen.get(&partition).map_or(0, |next| next - 1);
         let received = self.deps.log.received_at(partition, newest).await.map_err(|error| words(&error))?;
         if let Some(received) = received {

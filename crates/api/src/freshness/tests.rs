@@ -7,7 +7,7 @@ use headwater_core::log::{EventLog, Position, Record};
 use headwater_core::store::Ingestion;
 
 fn follower(stack: &Stack) -> Follower {
-    Follower { log: stack.log.identity(), deps: stack.deps.clone(), seen: BTreeMap::new(), begun: false, last: 0 }
+    Follower { log: stack.log.identity(), deps: stack.deps.clone(), seen: BTreeMap::new(), begun: false, last: 0, asked: None }
 }
 
 async fn appended(stack: &Stack, partition: u32, second: i64) {
@@ -57,7 +57,7 @@ async fn what_was_applied_before_the_first_look_says_nothing_of_the_delay() {
     assert_eq!(seen(&stack).await, (time(-3600), Some(0.0), Some(0.0)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn partitions_that_move_are_asked_about_in_turn() {
     let stack = Stack::new();
     let mut follower = follower(&stack);
@@ -68,6 +68,7 @@ async fn partitions_that_move_are_asked_about_in_turn() {
             applied(&stack, partition, (n > 0).then_some(n), n + 1).await;
         }
         follower.look().await.unwrap();
+        tokio::time::advance(ASK_EVERY).await;
     }
     // The second partition first, because the first counts as asked about: 20 s, 10 s, 20 s.
     assert_eq!(seen(&stack).await, (time(-10), Some(3.0), Some(50.0)));
@@ -83,4 +84,19 @@ async fn a_record_that_is_not_kept_any_more_and_another_log_change_nothing() {
     stack.store.commit(batch().moved_to(other, None).build()).await.unwrap();
     follower.look().await.unwrap();
     assert_eq!(seen(&stack).await, (Some(0.0), Some(0.0), Some(0.0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_asked_now_and_then_and_what_moved_meanwhile_is_not_measured_later() {
+    let stack = Stack::new();
+    let mut follower = follower(&stack);
+    follower.look().await.unwrap();
+    for n in 0..2 {
+        appended(&stack, 0, -10).await;
+        applied(&stack, 0, (n > 0).then_some(n), n + 1).await;
+        follower.look().await.unwrap();
+    }
+    tokio::time::advance(ASK_EVERY).await;
+    follower.look().await.unwrap();
+    assert_eq!(seen(&stack).await, (time(-10), Some(1.0), Some(10.0)));
 }
