@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the checks, then every test, with the counts at the end.
 //!
-//! Installs what the tests need and the machine lacks (Debian: strace), and starts Kafka and PostgreSQL unless they are there
+//! Installs what the tests need and the machine lacks (Debian: strace, npm; Prometheus is unpacked, not installed), and starts Kafka and PostgreSQL unless they are there
 //! (`KAFKA_BROKERS`, `POSTGRES_URL`, `cargo xtask servers start`). A missing tool or server makes its test fail, never skip.
 //! Invariant: what was started here is gone at the end, whatever the end is.
 
@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 pub(crate) fn run() -> anyhow::Result<()> {
     install("strace")?;
     install("npm")?;
+    headwater_servers::install_prometheus()?;
     check::run()?;
     // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
     let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];
