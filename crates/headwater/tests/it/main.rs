@@ -71,3 +71,5 @@ mod tokens;
 mod tour;
 #[cfg(test)]
 mod verify;
+#[cfg(test)]
+mod watch;
