@@ -1,10 +1,11 @@
 //! `cargo xtask check`: everything that is wrong without running a test.
 
 use crate::metadata::Metadata;
-use crate::{rules, run_with, tidy};
+use crate::{rules, run_with, tidy, watched};
+use std::path::Path;
 use std::process::Command;
 
-/// Format, lints, documentation, licences and bans, the rule of dependencies, tidiness.
+/// Format, lints, documentation, licences and bans, the rule of dependencies, tidiness, what is shipped for Prometheus and Grafana.
 pub(crate) fn run() -> anyhow::Result<()> {
     let cargo = |args: &str| run_with(Command::new("cargo").args(args.split(' ')).env("RUSTDOCFLAGS", "-D warnings"));
     cargo("fmt --all --check")?;
@@ -14,6 +15,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut problems = rules::edges(&metadata);
     problems.extend(rules::supply(&metadata));
     problems.extend(tidy::problems()?);
+    problems.extend(watched::problems(Path::new("."))?);
     for problem in &problems {
         println!("{problem}");
     }

@@ -10,12 +10,14 @@ mod rules;
 mod servers;
 mod test;
 mod tidy;
+mod watched;
 
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask check | test | bench | servers [options]
 
-  check    format, lints, documentation, licences and bans, the rule of dependencies, tidiness of sources
+  check    format, lints, documentation, licences and bans, the rule of dependencies, tidiness of sources,
+           what is shipped for Prometheus and Grafana
   test     check, then every test of the workspace; installs (on Debian) and starts what the tests need
   bench    speed, size and freshness: bench write | query | slow | scaled (docs/performance.md)
   servers  install | start | status | env | stop: Kafka and PostgreSQL for tests, without containers";

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the checks, then every test, with the counts at the end.
 //!
-//! Installs what the tests need and the machine lacks (Debian: strace, npm, systemd, python3-venv), and starts Kafka and PostgreSQL unless they are there
+//! Installs what the tests need and the machine lacks (Debian: strace, npm, systemd, python3-venv; Prometheus is unpacked, not installed), and starts Kafka and PostgreSQL unless they are there
 //! (`KAFKA_BROKERS`, `POSTGRES_URL`, `cargo xtask servers start`). A missing tool or server makes its test fail, never skip.
 //! Invariant: what was started here is gone at the end, whatever the end is.
 
@@ -15,6 +15,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     install("npm", "npm")?;
     install("systemd-analyze", "systemd")?;
     install_python()?;
+    headwater_servers::install_prometheus()?;
     check::run()?;
     // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
     let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];

@@ -37,14 +37,47 @@ fn words(list: &Yaml) -> Vec<&str> {
 /// `name:1.2.3` with nothing that moves.
 fn pinned(image: &str) -> bool {
     let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
-    let version = tag.split('-').next().unwrap_or_default();
+    let version = tag.split('-').next().unwrap_or_default().trim_start_matches('v');
     version.contains('.') && version.split('.').all(|part| part.parse::<u32>().is_ok())
 }
 
 #[test]
 fn every_part_is_there() {
     let names: Vec<String> = services().into_keys().collect();
-    assert_eq!(names, ["api", "gateway-1", "gateway-2", "ingest-1", "ingest-2", "kafka", "postgres", "rollup"]);
+    assert_eq!(names, ["api", "gateway-1", "gateway-2", "grafana", "ingest-1", "ingest-2", "kafka", "postgres", "prometheus", "rollup"]);
+}
+
+/// The variables of a service, with their values.
+fn variables(service: &Yaml) -> impl Iterator<Item = (&str, &Yaml)> {
+    service["environment"].as_hash().into_iter().flatten().map(|(name, value)| (name.as_str().unwrap(), value))
+}
+
+#[test]
+fn monitoring_is_asked_for_and_watches_every_process() {
+    let watched: Vec<String> = services()
+        .into_iter()
+        .filter(|(_, service)| service["image"].as_str().unwrap().starts_with("headwater:"))
+        .map(|(name, service)| {
+            // Whoever listens on this container's own loopback only cannot be asked.
+            assert!(words(&service["command"]).contains(&"0.0.0.0:8080"), "{name}");
+            format!("{name}:8080")
+        })
+        .collect();
+    let config = YamlLoader::load_from_str(&text("deploy/prometheus/compose.yml")).unwrap().remove(0);
+    let jobs = config["scrape_configs"].as_vec().unwrap();
+    let job = jobs.iter().find(|job| job["job_name"].as_str() == Some("headwater")).unwrap();
+    let mut targets = words(&job["static_configs"][0]["targets"]);
+    targets.sort_unstable();
+    assert_eq!(targets, watched);
+    for (name, service) in services() {
+        let asked_for = service["profiles"].as_vec().is_some();
+        assert_eq!(asked_for, ["prometheus", "grafana"].contains(&name.as_str()), "{name}");
+        for volume in service["volumes"].as_vec().into_iter().flatten().filter_map(Yaml::as_str).filter(|volume| volume.starts_with('.')) {
+            let (here, there) = volume.split_once(':').unwrap();
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(here).is_dir(), "{name}: {here}");
+            assert!(there.ends_with(":ro"), "{name} could write to {here}");
+        }
+    }
 }
 
 #[test]
@@ -65,9 +98,15 @@ fn every_service_is_pinned_watched_and_read_only() {
 
 #[test]
 fn what_moves_is_not_pinned() {
-    for (image, is) in
-        [("a/b:4.3.1", true), ("p:17.10-bookworm", true), ("p", false), ("p:latest", false), ("p:17", false), ("h:1/p", false)]
-    {
+    for (image, is) in [
+        ("a/b:4.3.1", true),
+        ("p:17.10-bookworm", true),
+        ("m/p:v3.5.0", true),
+        ("p", false),
+        ("p:latest", false),
+        ("p:17", false),
+        ("h:1/p", false),
+    ] {
         assert_eq!(pinned(image), is, "{image}");
     }
 }
@@ -76,8 +115,8 @@ fn what_moves_is_not_pinned() {
 fn every_variable_of_headwater_is_a_key_of_its_configuration() {
     let mut seen = 0;
     for (name, service) in services() {
-        for (variable, _) in service["environment"].as_hash().unwrap() {
-            let Some(key) = variable.as_str().unwrap().strip_prefix("HEADWATER_") else { continue };
+        for (variable, _) in variables(&service) {
+            let Some(key) = variable.strip_prefix("HEADWATER_") else { continue };
             let key = key.replace("__", ".").to_ascii_lowercase();
             assert!(KEYS.contains(&key.as_str()), "{name}: {key}");
             seen += 1;
@@ -97,8 +136,7 @@ fn secrets_are_files_and_named_where_they_are_used() {
         for secret in &secrets {
             assert!(file["secrets"][secret.as_str()]["file"].as_str().unwrap().starts_with("./secrets/"), "{secret}");
         }
-        for (variable, value) in service["environment"].as_hash().unwrap() {
-            let variable = variable.as_str().unwrap();
+        for (variable, value) in variables(&service) {
             assert!(!variable.ends_with("PASSWORD"), "{name}: {variable} would hold a password in clear");
             if let Some(secret) = value.as_str().and_then(|value| value.strip_prefix("/run/secrets/")) {
                 assert!(secrets.iter().any(|known| known == secret), "{name}: {variable}");

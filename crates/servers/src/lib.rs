@@ -1,4 +1,4 @@
-//! Real Apache Kafka and PostgreSQL for tests and benchmarks, installed and run on this machine without containers.
+//! Real Apache Kafka, PostgreSQL and Prometheus for tests and benchmarks, installed and run on this machine without containers.
 //!
 //! Owns: installing what is missing (Debian's packages, Kafka's archives from Maven), starting private servers on ports of
 //! 127.0.0.1, killing, pausing, restarting and stopping them, and the pair that `cargo xtask servers` leaves running.
@@ -28,6 +28,7 @@ mod places;
 mod ports;
 pub mod postgres;
 mod process;
+pub mod prometheus;
 pub mod shared;
 mod system;
 
@@ -36,3 +37,5 @@ pub use kafka::Kafka;
 pub use kafka::install::install as install_kafka;
 pub use postgres::Postgres;
 pub use postgres::install::install as install_postgres;
+pub use prometheus::Prometheus;
+pub use prometheus::install as install_prometheus;

@@ -194,14 +194,7 @@ fn needs_strace() {
 
 #[test]
 fn a_full_disk_pushes_back_still_reads_and_heals() {
-    let home = tempfile::tempdir().unwrap();
-    let data = home.path().join("disk");
-    std::fs::create_dir(&data).unwrap();
-    // A mount of the server's own, which goes with it; /proc/PID/root leads into it.
-    let mount = r#"mount -t tmpfs -o size=24m headwater-it "$0" && exec "$@""#;
-    let who = if is_root() { "--mount" } else { "--map-root-user" };
-    let wrapper = ["unshare", who, "--mount", "sh", "-c", mount, data.to_str().unwrap()];
-    let stack = Builder::default().env("HEADWATER_GATEWAY__APPEND_WAIT", "1s").under(&wrapper).start_in(home, "disk/data");
+    let stack = on_small_disk(Builder::default().env("HEADWATER_GATEWAY__APPEND_WAIT", "1s"), 24);
     let disk = stack.data_seen().parent().unwrap().to_owned();
     stack.send(&as_json(&[Reading::new("a", "m", MONDAY, 1.0)]));
     stack.settled();
@@ -223,6 +216,18 @@ fn a_full_disk_pushes_back_still_reads_and_heals() {
     assert_eq!(after["dead"], 0, "a full disk makes no dead letters");
     assert!(after["received"] > before["received"]);
     assert!(stack.is_ready());
+}
+
+/// Starts a server on a disk of so many MiB: a mount of its own, which goes with it (/proc/PID/root leads into it). The disk is the
+/// folder above [`Stack::data_seen`].
+pub(crate) fn on_small_disk(builder: Builder, mib: u32) -> Stack {
+    let home = tempfile::tempdir().unwrap();
+    let disk = home.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mount = format!(r#"mount -t tmpfs -o size={mib}m headwater-it "$0" && exec "$@""#);
+    let who = if is_root() { "--mount" } else { "--map-root-user" };
+    let wrapper = ["unshare", who, "--mount", "sh", "-c", &mount, disk.to_str().unwrap()];
+    builder.under(&wrapper).start_in(home, "disk/data")
 }
 
 /// Fills what is left of a disk.

@@ -85,3 +85,5 @@ mod tokens;
 mod tour;
 #[cfg(test)]
 mod verify;
+#[cfg(test)]
+mod watch;

@@ -66,10 +66,10 @@ fn cluster(folder: &Folder, options: &postgres::Options) -> Postgres {
 }
 
 /// Headwater apart, on a cluster that is nobody else's.
-struct World {
+pub(crate) struct World {
     name: &'static str,
-    apart: Apart,
-    postgres: Postgres,
+    pub(crate) apart: Apart,
+    pub(crate) postgres: Postgres,
     folder: Folder,
     /// When the last fault was over.
     healed: Instant,
@@ -77,7 +77,7 @@ struct World {
 
 impl World {
     /// One of each, on one server.
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self::with(name, &postgres::Options::default(), &[])
     }
 
@@ -98,7 +98,7 @@ impl World {
         Self { name, apart, postgres, folder, healed: Instant::now() }
     }
 
-    fn api(&self) -> &Stack {
+    pub(crate) fn api(&self) -> &Stack {
         &self.apart.api
     }
 
@@ -106,16 +106,16 @@ impl World {
         &self.apart.ingests[0]
     }
 
-    fn gateway(&self) -> Client {
+    pub(crate) fn gateway(&self) -> Client {
         self.apart.gateway().client()
     }
 
-    fn backends(&self) -> &Backends {
+    pub(crate) fn backends(&self) -> &Backends {
         self.api().backends().expect("a database")
     }
 
     /// A conversation in Headwater's database.
-    fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         Session::open(self.postgres.port(), &self.backends().name).unwrap()
     }
 
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Waits until the store has as much as the log had when this was asked.
-    fn caught_up(&self) {
+    pub(crate) fn caught_up(&self) {
         let status = || {
             let answer = self.api().try_ask(&crate::client::Ask::new("GET", "/v1/status")).ok()?;
             (answer.status == 200).then(|| answer.json())
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// Seals all that is open, while readings may come.
-    fn seal(&self) {
+    pub(crate) fn seal(&self) {
         self.apart.rollups[0].post("/v1/seal", "application/json", "").ok();
     }
 
@@ -201,20 +201,20 @@ impl Drop for World {
 }
 
 /// Devices that send as long as it lasts, and write down what they are told.
-struct Load {
+pub(crate) struct Load {
     journals: Vec<Mutex<Journal>>,
     n_acknowledged: AtomicUsize,
     n_refused: AtomicUsize,
 }
 
 impl Load {
-    fn new(random: &mut Random) -> Self {
+    pub(crate) fn new(random: &mut Random) -> Self {
         let journal = |n| Mutex::new(Journal::new(&format!("device-{n}"), random.next(), 5));
         Self { journals: (0..3).map(journal).collect(), n_acknowledged: AtomicUsize::new(0), n_refused: AtomicUsize::new(0) }
     }
 
     /// Works while the devices send.
-    fn during<T>(&self, gateway: &Client, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn during<T>(&self, gateway: &Client, work: impl FnOnce() -> T) -> T {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             // Also when the work panics.

@@ -62,6 +62,7 @@ pub(crate) struct Builder {
     wrapper: Vec<String>,
     environment: Vec<(String, String)>,
     roles: Vec<String>,
+    arguments: Vec<String>,
     backends: Option<Arc<Backends>>,
 }
 
@@ -82,6 +83,12 @@ impl Builder {
     /// Sets a variable of the server's environment, at this start and every later one.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it with one more argument, at this start and every later one.
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
         self
     }
 
@@ -106,6 +113,7 @@ impl Builder {
             environment: self.environment,
             wrapper: self.wrapper,
             roles: self.roles,
+            arguments: self.arguments,
             server: None,
             client: Client::nowhere(),
             fallen: Vec::new(),
@@ -127,6 +135,7 @@ pub(crate) struct Stack {
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     roles: Vec<String>,
+    arguments: Vec<String>,
     server: Option<Server>,
     client: Client,
     /// What earlier servers of this stack said.
@@ -233,7 +242,7 @@ impl Stack {
             [] => command.arg("up"),
             roles => command.arg("run").args(roles),
         };
-        command.arg("--data-dir").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(&self.data).args(["--listen", "127.0.0.1:0"]).args(&self.arguments);
         // Tests count records; those that are about heartbeats switch them on.
         command.env("HEADWATER_GATEWAY__HEARTBEAT", "off");
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).envs(more.iter().copied());

@@ -13,7 +13,7 @@ const VERSION: i32 = 196_608;
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// A connection.
-pub(super) struct Session(TcpStream);
+pub(crate) struct Session(TcpStream);
 
 /// What the server says: its kind and its bytes.
 type Message = (u8, Vec<u8>);
@@ -33,7 +33,7 @@ impl Session {
     }
 
     /// Runs SQL; gives its rows, a line each and the columns with a bar between them.
-    pub(super) fn run(&mut self, sql: &str) -> String {
+    pub(crate) fn run(&mut self, sql: &str) -> String {
         self.try_run(sql).unwrap_or_else(|why| panic!("{sql}: {why}"))
     }
 
