@@ -3,6 +3,7 @@
 use super::counting::{Counting, Counts};
 use crate::Config;
 use crate::testing::{Reading, Stack, at, reading};
+use axum::http::header;
 use headwater_contract::MemoryStore;
 use headwater_contract::builders::{NO_LIMITS, new_series};
 use headwater_core::series::Shard;
@@ -139,7 +140,9 @@ proptest! {
             let config = Config { gather_readings: case.gather_readings, block_bytes: case.block_bytes, ..Config::default() };
             let (open, sealed) = (case.stack(Config::default(), false).await, case.stack(config, true).await);
             for round in ["by the schedule", "all of it"] {
-                prop_assert_eq!(sealed.get(&case.question).await.ok().text(), open.get(&case.question).await.ok().text(), "sealed {}", round);
+                let (of_sealed, of_open) = (sealed.get(&case.question).await.ok(), open.get(&case.question).await.ok());
+                prop_assert_eq!(of_sealed.text(), of_open.text(), "sealed {}", round);
+                prop_assert_eq!(of_sealed.header(header::ETAG), of_open.header(header::ETAG), "sealed {}", round);
                 prop_assert_eq!(pages(&sealed, &case.question, case.limit).await, pages(&open, &case.question, case.limit).await, "sealed {}", round);
                 for list in ["/v1/latest?", "/v1/series?"] {
                     prop_assert_eq!(pages(&sealed, list, case.limit.max(3)).await, pages(&open, list, case.limit.max(3)).await, "sealed {}", round);
