@@ -57,7 +57,7 @@ pub(crate) async fn latest(State(api): State<Api>, caller: Caller, RawQuery(raw)
 
 /// The rows of a page, and at least one more when there are more. The snapshot is gone on return.
 async fn find(api: &Api, room: &mut Room, filter: &SeriesFilter, mut after: Option<SeriesKey>, limit: usize) -> Result<Vec<Newest>> {
-    let mut engine = Engine::new(api.snapshot().await?, &api.config, room);
+    let mut engine = api.engine(room).await?;
     let mut rows: Vec<Newest> = Vec::new();
     let mut size = SMALLEST_SLICE / 2;
     while rows.len() <= limit {

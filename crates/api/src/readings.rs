@@ -6,7 +6,7 @@
 
 use crate::answer::{Answer, Csv, Guard, Json, Out};
 use crate::config::Config;
-use crate::engine::{Engine, Question, Room, Sink};
+use crate::engine::{Question, Room, Sink};
 use crate::failure::Result;
 use crate::params::{Format, Page, Params, check_devices};
 use crate::{Api, tags};
@@ -62,7 +62,7 @@ impl ReadingsQuery {
     /// Asks the store; the snapshot is gone on return.
     async fn rows(&self, api: &Api, room: &mut Room) -> Result<RawPage> {
         let question = Question { filter: &self.filter, range: self.range, resume: self.resume.clone() };
-        Engine::new(api.snapshot().await?, &api.config, room).feed(&question, RawPage::new(self.page.limit)).await
+        api.engine(room).await?.feed(&question, RawPage::new(self.page.limit)).await
     }
 
     fn answer(self, rows: RawPage) -> Answer<impl Fn(Out<'_>) + Send + 'static> {

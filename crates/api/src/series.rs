@@ -4,7 +4,7 @@
 
 use crate::Api;
 use crate::answer::{Answer, Json, Out};
-use crate::engine::{Engine, Room, by_shard, visit_runs};
+use crate::engine::{Room, by_shard, visit_runs};
 use crate::failure::Result;
 use crate::params::{Format, Page, Params, check_devices};
 use axum::extract::{RawQuery, State};
@@ -48,7 +48,7 @@ async fn find(
     limit: usize,
 ) -> Result<Found> {
     room.hold(limit * BYTES_PER_ROW / 4).await?;
-    let mut engine = Engine::new(api.snapshot().await?, &api.config, room);
+    let mut engine = api.engine(room).await?;
     let series = engine.slice(filter, after.as_ref(), limit + 1).await?;
     engine.hold(series.len() * BYTES_PER_ROW + api.config.block_bytes).await?;
     let mut times = vec![None; series.len()];

@@ -4,7 +4,7 @@
 //! how readings are found ([`crate::engine`]) and pooled ([`crate::groups`]).
 
 use crate::answer::{Answer, Csv, Guard, Json, Out};
-use crate::engine::{Engine, Question, Room, off_the_workers};
+use crate::engine::{Question, Room, off_the_workers};
 use crate::failure::Result;
 use crate::figures::{self, Stat};
 use crate::groups::{Grouping, Groups, Row};
@@ -77,7 +77,7 @@ impl StatsQuery {
         let after = self.page.cursor.as_ref().and_then(|cursor| Some((cursor.key.clone(), cursor.time?)));
         let sink = Groups::new(self.grouping.clone(), self.buckets, self.stats.clone(), self.fill, after, self.page.limit);
         let question = Question { filter: &self.filter, range: self.buckets.range, resume: self.resume.clone() };
-        let groups = Engine::new(api.snapshot().await?, &api.config, room).feed(&question, sink).await?;
+        let groups = api.engine(room).await?.feed(&question, sink).await?;
         off_the_workers(groups.n_buckets(), move || groups.finished()).await
     }
 

@@ -63,6 +63,7 @@ impl Stack {
             log: Arc::new(log.clone()),
             clock: Arc::clone(&clock) as _,
             answer_budget: Arc::clone(&budget),
+            cache_counts: Arc::default(),
             health: health.clone(),
             roles: vec!["ingest".into(), "api".into()],
             version: "1.2.3".into(),

@@ -281,6 +281,7 @@ impl Process {
                 log: backends.log()?,
                 clock: clock(),
                 answer_budget: Budget::new(ANSWER_BUDGET_BYTES, "answers"),
+                cache_counts: Arc::default(),
                 health: self.health.clone(),
                 roles: settings.roles.iter().map(ToString::to_string).collect(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -159,8 +159,9 @@ fn steady(device: &str, from: i64, n: i64, apart: i64) -> Vec<Reading> {
     (0..n).map(|i| reading(device, "m").at(at(from + i * apart)).value((i * 37 % 1000) as f64 / 10.0)).collect()
 }
 
-/// A stack whose calls are counted.
+/// A stack whose calls are counted; nothing is kept from one question to the next.
 fn counted(config: Config) -> (Stack, Counting) {
+    let config = Config { cache_bytes: 0, ..config };
     let store = MemoryStore::new();
     let counting = Counting::new(store.clone());
     (Stack::behind(Arc::new(counting.clone()), store, config, BUDGET), counting)
@@ -233,7 +234,7 @@ async fn parts_take_every_rollup_once() {
     // Open readings of three days, more than fit at once.
     whole.commit(&steady("a", MIDNIGHT - 3 * 86_400 + 7, 100, 2_592)).await;
     whole.commit(&steady("b", MIDNIGHT - 3 * 86_400, 300, 864)).await;
-    let config = Config { gather_readings: 60, block_bytes: 3_000, ..Config::default() };
+    let config = Config { gather_readings: 60, block_bytes: 3_000, cache_bytes: 0, ..Config::default() };
     let parts = Stack::behind(Arc::new(counting.clone()), store, config, BUDGET);
     let range = format!("from={}&to={}", at(MIDNIGHT - 3 * 86_400 - 5), at(MIDNIGHT));
     for question in
