@@ -1,4 +1,4 @@
-//! `cargo xtask bench write | query | slow | scaled`: speed, size and freshness, end to end over HTTP, with fsync.
+//! `cargo xtask bench write | query | dashboard | slow | scaled`: speed, size and freshness, end to end over HTTP, with fsync.
 //!
 //! Owns: which loads there are and what is printed. Does not know: the crates' insides; the server is the release binary with
 //! its defaults. Every figure of writing stands beside a baseline of the same run: one row a reading into SQLite.
@@ -8,6 +8,7 @@
 //! open loop at `--rate` readings a second.
 
 mod baseline;
+mod dashboard;
 mod load;
 mod query;
 mod scaled;
@@ -23,13 +24,14 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         let mut command = std::process::Command::new("cargo");
         return crate::run_with(command.args(["run", "--release", "--locked", "--quiet", "--package", "xtask", "--", "bench"]).args(args));
     }
-    let (what, options) = args.split_first().context("say what: bench write, query, slow or scaled")?;
+    let (what, options) = args.split_first().context("say what: bench write, query, dashboard, slow or scaled")?;
     match what.as_str() {
         "write" => load::write(&Load::parse(options)?),
         "slow" => load::slow(options),
         "query" => query::run(options),
+        "dashboard" => dashboard::run(options),
         "scaled" => scaled::run(options),
-        other => anyhow::bail!("there is no bench {other}; there are write, query, slow and scaled"),
+        other => anyhow::bail!("there is no bench {other}; there are write, query, dashboard, slow and scaled"),
     }
 }
 

@@ -19,7 +19,7 @@ const USAGE: &str = "usage: cargo xtask check | test | bench | servers [options]
   check    format, lints, documentation, licences and bans, the rule of dependencies, tidiness of sources,
            what is shipped for Prometheus and Grafana
   test     check, then every test of the workspace; installs (on Debian) and starts what the tests need
-  bench    speed, size and freshness: bench write | query | slow | scaled (docs/performance.md)
+  bench    speed, size and freshness: bench write | query | dashboard | slow | scaled (docs/performance.md)
   servers  install | start | status | env | stop: Kafka and PostgreSQL for tests, without containers";
 
 fn main() -> ExitCode {

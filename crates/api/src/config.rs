@@ -28,6 +28,8 @@ pub struct Config {
     pub gather_readings: usize,
     /// Bytes of blocks that are decoded at once.
     pub block_bytes: usize,
+    /// Bytes of rollups that are kept decoded for the next question; 0 keeps none.
+    pub cache_bytes: usize,
 }
 
 impl Default for Config {
@@ -41,6 +43,7 @@ impl Default for Config {
             memory_wait: Duration::from_secs(10),
             gather_readings: 500_000,
             block_bytes: 4 << 20,
+            cache_bytes: 64 << 20,
         }
     }
 }
@@ -63,6 +66,7 @@ impl Config {
         check(self.memory_wait <= hour, "memory_wait: must be at most 1h");
         check((1_000..=100_000_000).contains(&self.gather_readings), "gather_readings: must be from 1000 to 100000000");
         check((1 << 16..=1 << 30).contains(&self.block_bytes), "block_bytes: must be from 64 KiB to 1 GiB");
+        check(self.cache_bytes <= 1 << 40, "cache_bytes: must be at most 1 TiB");
         check(
             self.gather_readings.saturating_mul(crate::engine::BYTES_PER_READING) + self.block_bytes <= self.max_answer_bytes,
             "gather_readings: 40 bytes for each and block_bytes must fit max_answer_bytes",

@@ -4,7 +4,7 @@
 //! Invariant: a caller who is narrowed to devices sees letters of those devices alone; others do not exist for him.
 
 use crate::Api;
-use crate::answer::{Answer, Json};
+use crate::answer::{Answer, Json, Out};
 use crate::failure::{self, Result};
 use crate::params::{Format, Page, Params, check_devices};
 use axum::extract::rejection::PathRejection;
@@ -31,8 +31,7 @@ pub(crate) async fn list(State(api): State<Api>, caller: Caller, RawQuery(raw): 
         let mut snapshot = api.snapshot().await?;
         snapshot.dead_letters(&query, PAGE_BYTES).await.map_err(failure::of_store)?
     };
-    room.hold(text_bytes(&letters)).await?;
-    write_page(&letters, has_more, &query, &page).into_response(&headers, room)
+    answer(letters, has_more, &query, &page).into_response(&headers, room).await
 }
 
 /// The handler of one letter.
@@ -55,16 +54,19 @@ pub(crate) async fn show(
     let Some(letter) = letter.filter(|letter| is_visible(letter, &caller.devices)) else {
         return Err(Error::not_found("no_such_dead_letter", "there is no dead letter with this id"));
     };
-    let bytes = text_bytes(std::slice::from_ref(&letter));
-    room.hold(bytes).await?;
-    let mut json = Json::with_capacity(bytes / 2);
-    write_letter(&mut json, &letter);
-    Answer { bytes: json.into_bytes(), format: Format::Json, n_rows: 1, next: None }.into_response(&headers, room)
+    let text_bytes = text_bytes(std::slice::from_ref(&letter));
+    let write = move |out: Out<'_>| {
+        let mut json = Json::on(out);
+        write_letter(&mut json, &letter);
+        json.end();
+    };
+    let answer = Answer { write, format: Format::Json, n_rows: 1, held_bytes: PAGE_BYTES, text_bytes, next: None };
+    answer.into_response(&headers, room).await
 }
 
-/// About what letters take, as they are and written.
+/// About what letters take when they are written.
 fn text_bytes(letters: &[DeadLetter]) -> usize {
-    letters.iter().map(|letter| 1024 + 3 * (letter.bytes.len() + letter.detail.len())).sum()
+    letters.iter().map(|letter| 512 + 3 * (letter.bytes.len() + letter.detail.len()) / 2).sum()
 }
 
 fn is_visible(letter: &DeadLetter, devices: &DevicePatterns) -> bool {
@@ -98,23 +100,23 @@ fn read(api: &Api, raw: Option<&str>, caller: &Caller) -> Result<(DeadLetterQuer
     Ok((DeadLetterQuery { reason, devices, allowed, from, to, after: after.flatten(), limit: page.limit }, page))
 }
 
-fn write_page(letters: &[DeadLetter], has_more: bool, query: &DeadLetterQuery, page: &Page) -> Answer {
+fn answer(letters: Vec<DeadLetter>, has_more: bool, query: &DeadLetterQuery, page: &Page) -> Answer<impl Fn(Out<'_>) + Send + 'static> {
     let last = letters.last().filter(|_| has_more);
-    let next = last.map(|last| page.cursor_after(query.from, query.to, last.id.to_string(), Some(last.received_at)));
-    let mut json = Json::default();
-    json.open(b'{');
-    json.name("rows");
-    json.open(b'[');
-    letters.iter().for_each(|letter| write_letter(&mut json, letter));
-    Answer {
-        bytes: json.end_of_rows(next.as_deref()),
-        format: Format::Json,
-        n_rows: letters.len(),
-        next: next.map(|next| page.link_to(&next)),
-    }
+    let cursor = last.map(|last| page.cursor_after(query.from, query.to, last.id.to_string(), Some(last.received_at)));
+    let next = cursor.as_ref().map(|cursor| page.link_to(cursor));
+    let (n_rows, text_bytes) = (letters.len(), text_bytes(&letters));
+    let write = move |out: Out<'_>| {
+        let mut json = Json::on(out);
+        json.open(b'{');
+        json.name("rows");
+        json.open(b'[');
+        letters.iter().for_each(|letter| write_letter(&mut json, letter));
+        json.end_of_rows(cursor.as_deref());
+    };
+    Answer { write, format: Format::Json, n_rows, held_bytes: PAGE_BYTES, text_bytes, next }
 }
 
-fn write_letter(json: &mut Json, letter: &DeadLetter) {
+fn write_letter(json: &mut Json<'_>, letter: &DeadLetter) {
     json.open(b'{');
     json.member("id", &letter.id.to_string());
     json.time("received_at", letter.received_at);

@@ -16,6 +16,7 @@ mod sealed;
 
 pub(crate) use part::last_value;
 
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::failure::{self, Result};
 use headwater_core::block::OpenBlock;
@@ -25,7 +26,7 @@ use headwater_core::merge::SeriesReadings;
 use headwater_core::plan::Buckets;
 use headwater_core::seal::Level;
 use headwater_core::series::{SHARDS, Series, SeriesId, SeriesKey, Shard};
-use headwater_core::store::{BatchId, Snapshot};
+use headwater_core::store::{BatchId, SealMark, Snapshot};
 use headwater_core::summary::Summary;
 use headwater_core::time::{TimeRange, Timestamp};
 use headwater_web::{Error, Reservation};
@@ -127,6 +128,9 @@ pub(crate) struct Engine<'a> {
     pub(crate) snapshot: Box<dyn Snapshot>,
     pub(crate) limits: &'a Config,
     room: &'a mut Room,
+    cache: Option<&'a Cache>,
+    /// The marks of all shards, once they were asked for; empty where there are none.
+    marks: Option<Vec<SealMark>>,
     n_read: u64,
     /// Shards whose cost is counted, a bit each, and those of them that have open readings.
     priced: u64,
@@ -145,8 +149,8 @@ enum Gathered {
 
 impl<'a> Engine<'a> {
     /// A query on `snapshot`.
-    pub(crate) const fn new(snapshot: Box<dyn Snapshot>, limits: &'a Config, room: &'a mut Room) -> Self {
-        Self { snapshot, limits, room, n_read: 0, priced: 0, open: 0, slice_bytes: 0 }
+    pub(crate) const fn new(snapshot: Box<dyn Snapshot>, limits: &'a Config, cache: Option<&'a Cache>, room: &'a mut Room) -> Self {
+        Self { snapshot, limits, room, cache, marks: None, n_read: 0, priced: 0, open: 0, slice_bytes: 0 }
     }
 
     /// Feeds `sink` with what is asked for.

@@ -91,6 +91,15 @@ impl Bucket {
             Self::Done(figures) => figures.memory_bytes(),
         }
     }
+
+    /// Keeps only the figures; `held_bytes` is the memory of all buckets.
+    fn finish(&mut self, stats: &[Stat], held_bytes: &mut usize) {
+        if let Self::Open(summary) = self {
+            let done = Self::Done(Figures::of(summary, stats));
+            *held_bytes = (*held_bytes + done.memory_bytes()).saturating_sub(summary.memory_bytes());
+            *self = done;
+        }
+    }
 }
 
 /// One row of an answer.
@@ -148,6 +157,19 @@ impl Groups {
             key_bytes: 0,
             scratch: String::new(),
         }
+    }
+
+    /// How many buckets are held.
+    pub(crate) const fn n_buckets(&self) -> usize {
+        self.n_buckets
+    }
+
+    /// The same when all readings have come: figures in the place of summaries.
+    pub(crate) fn finished(mut self) -> Self {
+        for group in self.groups.values_mut() {
+            group.buckets.values_mut().for_each(|bucket| bucket.finish(&self.stats, &mut self.bucket_bytes));
+        }
+        self
     }
 
     /// Calls `each` with the rows of the page, in order; returns the last one's place when more follow.
@@ -370,13 +392,7 @@ impl Sink for Groups {
     fn shard_is_done(&mut self) {
         for key in std::mem::take(&mut self.open) {
             let Some(group) = self.groups.get_mut(&key) else { continue };
-            for bucket in group.buckets.values_mut() {
-                if let Bucket::Open(summary) = bucket {
-                    let done = Bucket::Done(Figures::of(summary, &self.stats));
-                    self.bucket_bytes = (self.bucket_bytes + done.memory_bytes()).saturating_sub(summary.memory_bytes());
-                    *bucket = done;
-                }
-            }
+            group.buckets.values_mut().for_each(|bucket| bucket.finish(&self.stats, &mut self.bucket_bytes));
         }
     }
 

@@ -5,7 +5,7 @@
 //! chunk is read only where nothing open is newer than its last reading.
 
 use crate::Api;
-use crate::answer::{Answer, Json};
+use crate::answer::{Answer, Json, Out};
 use crate::engine::{Engine, Room, Wanted, by_shard, last_value, off_the_workers, visit_runs};
 use crate::failure::{self, Result};
 use crate::params::{Format, Page, Params, check_devices};
@@ -22,6 +22,8 @@ use headwater_web::Caller;
 
 /// Memory of a row: its series, and its text.
 const BYTES_PER_ROW: usize = 1_536;
+/// Bytes of a row's text beside its series.
+const TEXT_PER_ROW: usize = 112;
 /// At least so many series are looked at together, and at most. (Tests walk several slices with a few series.)
 const SMALLEST_SLICE: usize = if cfg!(test) { 2 } else { 256 };
 const LARGEST_SLICE: usize = 32_768;
@@ -50,12 +52,12 @@ pub(crate) async fn latest(State(api): State<Api>, caller: Caller, RawQuery(raw)
     check_devices(&filter.devices, &caller.devices)?;
     let mut room = api.room().await?;
     let rows = find(&api, &mut room, &filter, after, page.limit).await?;
-    off_the_workers(rows.len(), move || write(&rows, &page)).await?.into_response(&headers, room)
+    answer(rows, &page).into_response(&headers, room).await
 }
 
 /// The rows of a page, and at least one more when there are more. The snapshot is gone on return.
 async fn find(api: &Api, room: &mut Room, filter: &SeriesFilter, mut after: Option<SeriesKey>, limit: usize) -> Result<Vec<Newest>> {
-    let mut engine = Engine::new(api.snapshot().await?, &api.config, room);
+    let mut engine = api.engine(room).await?;
     let mut rows: Vec<Newest> = Vec::new();
     let mut size = SMALLEST_SLICE / 2;
     while rows.len() <= limit {
@@ -166,14 +168,22 @@ fn last_values(picked: &[(usize, ChunkKey, StoredChunk)]) -> std::result::Result
     picked.iter().map(|(place, key, stored)| Ok((*place, last_value(*key, stored)?))).collect()
 }
 
-fn write(rows: &[Newest], page: &Page) -> Answer {
-    let last = rows.get(page.limit.saturating_sub(1)).filter(|_| rows.len() > page.limit);
-    let next = last.map(|(key, ..)| page.cursor_after(None, None, key.as_str().to_owned(), None));
-    let mut json = Json::with_capacity(rows.len() * 128);
+fn answer(rows: Vec<Newest>, page: &Page) -> Answer<impl Fn(Out<'_>) + Send + 'static> {
+    let n_rows = rows.len().min(page.limit);
+    let last = rows[..n_rows].last().filter(|_| rows.len() > n_rows);
+    let cursor = last.map(|(key, ..)| page.cursor_after(None, None, key.as_str().to_owned(), None));
+    let next = cursor.as_ref().map(|cursor| page.link_to(cursor));
+    let key_bytes: usize = rows.iter().map(|(key, ..)| key.as_str().len()).sum();
+    let (held_bytes, text_bytes) = (rows.len() * size_of::<Newest>() + key_bytes, 64 + rows.len() * TEXT_PER_ROW + 2 * key_bytes);
+    let write = move |out: Out<'_>| write(&rows[..n_rows], Json::on(out), cursor.as_deref());
+    Answer { write, format: Format::Json, n_rows, held_bytes, text_bytes, next }
+}
+
+fn write(rows: &[Newest], mut json: Json<'_>, next: Option<&str>) {
     json.open(b'{');
     json.name("rows");
     json.open(b'[');
-    for (key, time, value) in rows.iter().take(page.limit) {
+    for (key, time, value) in rows {
         let parts = key.parts();
         json.open(b'{');
         json.time("time", Timestamp(*time));
@@ -183,8 +193,7 @@ fn write(rows: &[Newest], page: &Page) -> Answer {
         json.member("value", value);
         json.close(b'}');
     }
-    let n_rows = rows.len().min(page.limit);
-    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, n_rows, next: next.map(|next| page.link_to(&next)) }
+    json.end_of_rows(next);
 }
 
 #[cfg(test)]

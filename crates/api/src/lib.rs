@@ -14,6 +14,7 @@
 //! statistics, a page for readings) → `answer` (bytes, entity tag).
 
 mod answer;
+mod cache;
 mod config;
 mod cursor;
 mod dead_letters;
@@ -33,6 +34,7 @@ mod tags;
 #[cfg(test)]
 mod testing;
 
+pub use cache::CacheCounts;
 pub use config::Config;
 pub use freshness::follow as follow_freshness;
 pub use metrics::Metrics;
@@ -40,7 +42,8 @@ pub use metrics::Metrics;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use engine::Room;
+use cache::Cache;
+use engine::{Engine, Room};
 use failure::Result;
 use headwater_core::clock::Clock;
 use headwater_core::health::Health;
@@ -66,6 +69,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// The memory that all answers together may take while they are built and sent.
     pub answer_budget: Arc<Budget>,
+    /// What the cache of rollups counts; see [`Config::cache_bytes`].
+    pub cache_counts: Arc<CacheCounts>,
     /// What other roles of the process wait for.
     pub health: Health,
     /// The roles of the process, by name.
@@ -84,6 +89,7 @@ struct Api {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     answer_budget: Arc<Budget>,
+    cache: Option<Arc<Cache>>,
     health: Health,
     roles: Arc<[String]>,
     version: Arc<str>,
@@ -96,6 +102,11 @@ impl Api {
         Ok(Room::new(reservation, Arc::clone(&self.config)))
     }
 
+    /// A query on the store as it is now.
+    async fn engine<'a>(&'a self, room: &'a mut Room) -> Result<Engine<'a>> {
+        Ok(Engine::new(self.snapshot().await?, &self.config, self.cache.as_deref(), room))
+    }
+
     /// The store as it is now.
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
         self.store.snapshot(self.config.query_deadline).await.map_err(failure::of_store)
@@ -106,6 +117,7 @@ impl Api {
 pub fn face(config: Config, deps: Deps) -> Face {
     let probe = probe(Arc::clone(&deps.store));
     let api = Api {
+        cache: Cache::new(config.cache_bytes, deps.cache_counts).map(Arc::new),
         config: Arc::new(config),
         store: deps.store,
         log: deps.log,

@@ -4,6 +4,7 @@
 //! Invariants: the store is looked at for a scrape, in one snapshot, at most every [`FRESH`] and for no longer than [`LOOK`]; a store that does
 //! not answer in that time is down and everything else of it is left out, so that nobody takes old figures for new ones.
 
+use crate::cache::CacheCounts;
 use crate::status;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
@@ -55,8 +56,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the handles, and follows how `store` is.
-    pub fn new(registry: &mut Registry, store: Arc<dyn Queries>, log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> Self {
+    /// Makes the handles, and follows how `store` and the cache are.
+    pub fn new(registry: &mut Registry, store: Arc<dyn Queries>, log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, cache: Arc<CacheCounts>) -> Self {
+        follow_cache(registry, cache);
         let shown = Shown::new(registry);
         registry.source(FRESH, move || {
             let (store, log, clock, shown) = (Arc::clone(&store), Arc::clone(&log), Arc::clone(&clock), shown.clone());
@@ -115,6 +117,18 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::counted(&mut Registry::default())
     }
+}
+
+fn follow_cache(registry: &mut Registry, cache: Arc<CacheCounts>) {
+    let hits = registry.total("headwater_api_cache_hits_total", "Pages of decoded rollups that were in the cache");
+    let misses = registry.total("headwater_api_cache_misses_total", "Pages of decoded rollups that had to be read from the store");
+    let bytes = registry.gauge("headwater_api_cache_bytes", "Memory of the decoded rollups in the cache");
+    registry.source(Duration::ZERO, move || {
+        hits.set(cache.hits() as f64);
+        misses.set(cache.misses() as f64);
+        bytes.set_count(cache.bytes());
+        async {}
+    });
 }
 
 /// Passes a question on and measures its answer.

@@ -4,9 +4,9 @@
 //! Does not know: how readings are found.
 //! Invariant: at most about twice the page's rows are held.
 
-use crate::answer::{Answer, Csv, Guard, Json};
+use crate::answer::{Answer, Csv, Guard, Json, Out};
 use crate::config::Config;
-use crate::engine::{Engine, Question, Room, Sink, off_the_workers};
+use crate::engine::{Question, Room, Sink};
 use crate::failure::Result;
 use crate::params::{Format, Page, Params, check_devices};
 use crate::{Api, tags};
@@ -41,7 +41,7 @@ pub(crate) async fn readings(State(api): State<Api>, caller: Caller, RawQuery(ra
     let query = ReadingsQuery::read(&api, raw.as_deref(), &caller, &headers)?;
     let mut room = api.room().await?;
     let rows = query.rows(&api, &mut room).await?;
-    query.answer(rows, &mut room).await?.into_response(&headers, room)
+    query.answer(rows).into_response(&headers, room).await
 }
 
 impl ReadingsQuery {
@@ -62,32 +62,29 @@ impl ReadingsQuery {
     /// Asks the store; the snapshot is gone on return.
     async fn rows(&self, api: &Api, room: &mut Room) -> Result<RawPage> {
         let question = Question { filter: &self.filter, range: self.range, resume: self.resume.clone() };
-        Engine::new(api.snapshot().await?, &api.config, room).feed(&question, RawPage::new(self.page.limit)).await
+        api.engine(room).await?.feed(&question, RawPage::new(self.page.limit)).await
     }
 
-    async fn answer(self, rows: RawPage, room: &mut Room) -> Result<Answer> {
-        let mut bytes = 256;
-        let mut n_rows = 0;
+    fn answer(self, rows: RawPage) -> Answer<impl Fn(Out<'_>) + Send + 'static> {
+        let (mut n_rows, mut text_bytes) = (0, 256);
         let last = rows.each(|key, _, _| {
             n_rows += 1;
-            bytes += BYTES_PER_ROW + 2 * key.as_str().len();
+            text_bytes += BYTES_PER_ROW + 2 * key.as_str().len();
         });
-        room.hold(rows.memory_bytes() + bytes).await?;
         let (from, to) = (Some(self.range.from), Some(self.range.to));
-        let next = last.map(|(key, time)| self.page.cursor_after(from, to, key.as_str().to_owned(), Some(time)));
-        off_the_workers(n_rows, move || {
-            let text = match self.format {
-                Format::Json => write_json(&rows, bytes, next.as_deref()),
-                Format::Csv => write_csv(&rows, bytes),
-            };
-            Answer { bytes: text, format: self.format, n_rows, next: next.map(|next| self.page.link_to(&next)) }
-        })
-        .await
+        let cursor = last.map(|(key, time)| self.page.cursor_after(from, to, key.as_str().to_owned(), Some(time)));
+        let next = cursor.as_ref().map(|cursor| self.page.link_to(cursor));
+        let (format, held_bytes) = (self.format, rows.memory_bytes());
+        // No cell is guarded against spreadsheets: an apostrophe more would be another device.
+        let write = move |out: Out<'_>| match format {
+            Format::Json => write_json(&rows, Json::on(out), cursor.as_deref()),
+            Format::Csv => write_csv(&rows, Csv::on(out, Guard::Nothing)),
+        };
+        Answer { write, format, n_rows, held_bytes, text_bytes, next }
     }
 }
 
-fn write_json(rows: &RawPage, bytes: usize, next: Option<&str>) -> Vec<u8> {
-    let mut json = Json::with_capacity(bytes);
+fn write_json(rows: &RawPage, mut json: Json<'_>, next: Option<&str>) {
     json.open(b'{');
     json.name("rows");
     json.open(b'[');
@@ -101,15 +98,13 @@ fn write_json(rows: &RawPage, bytes: usize, next: Option<&str>) -> Vec<u8> {
         json.member("value", &value);
         json.close(b'}');
     });
-    json.end_of_rows(next)
+    json.end_of_rows(next);
 }
 
-/// The columns of `POST /v1/readings`, in its long form. No cell is guarded against spreadsheets: an apostrophe more would be
-/// another device.
-fn write_csv(rows: &RawPage, bytes: usize) -> Vec<u8> {
+/// The columns of `POST /v1/readings`, in its long form.
+fn write_csv(rows: &RawPage, mut csv: Csv<'_>) {
     let mut tag_names = BTreeSet::new();
     rows.each(|key, _, _| tags::collect(&mut tag_names, key.parts()));
-    let mut csv = Csv::with_capacity(bytes, Guard::Nothing);
     ["time", "device", "metric"].into_iter().for_each(|name| csv.text(name));
     tag_names.iter().for_each(|name| csv.text(&format!("tag.{name}")));
     csv.text("value");
@@ -123,7 +118,6 @@ fn write_csv(rows: &RawPage, bytes: usize) -> Vec<u8> {
         csv.number(value);
         csv.end_line();
     });
-    csv.into_bytes()
 }
 
 /// The first readings by (series, time).

@@ -3,8 +3,8 @@
 //! Owns: the page, and the fold over blocks that finds the times. Does not know: how blocks and the edges of what is sealed are found.
 
 use crate::Api;
-use crate::answer::{Answer, Json};
-use crate::engine::{Engine, Room, by_shard, off_the_workers, visit_runs};
+use crate::answer::{Answer, Json, Out};
+use crate::engine::{Room, by_shard, visit_runs};
 use crate::failure::Result;
 use crate::params::{Format, Page, Params, check_devices};
 use axum::extract::{RawQuery, State};
@@ -17,6 +17,8 @@ use headwater_web::Caller;
 
 /// Memory of a row: the series, its times, and its text.
 const BYTES_PER_ROW: usize = 1_536;
+/// Bytes of a row's text beside its series and its unit.
+const TEXT_PER_ROW: usize = 160;
 
 /// A page of series, one more than asked for when there are more, with the first and last time of each that has readings.
 struct Found {
@@ -34,7 +36,7 @@ pub(crate) async fn series(State(api): State<Api>, caller: Caller, RawQuery(raw)
     check_devices(&filter.devices, &caller.devices)?;
     let mut room = api.room().await?;
     let found = find(&api, &mut room, &filter, after, page.limit).await?;
-    off_the_workers(found.series.len(), move || write(&found, &page)).await?.into_response(&headers, room)
+    answer(found, &page).into_response(&headers, room).await
 }
 
 /// Asks the store; the snapshot is gone on return.
@@ -46,7 +48,7 @@ async fn find(
     limit: usize,
 ) -> Result<Found> {
     room.hold(limit * BYTES_PER_ROW / 4).await?;
-    let mut engine = Engine::new(api.snapshot().await?, &api.config, room);
+    let mut engine = api.engine(room).await?;
     let series = engine.slice(filter, after.as_ref(), limit + 1).await?;
     engine.hold(series.len() * BYTES_PER_ROW + api.config.block_bytes).await?;
     let mut times = vec![None; series.len()];
@@ -73,15 +75,23 @@ async fn find(
     Ok(Found { series, times })
 }
 
-fn write(found: &Found, page: &Page) -> Answer {
-    let has_more = found.series.len() > page.limit;
-    let last = found.series.get(page.limit.saturating_sub(1)).filter(|_| has_more);
-    let next = last.map(|last| page.cursor_after(None, None, last.key.as_str().to_owned(), None));
-    let mut json = Json::with_capacity(found.series.len() * 160);
+fn answer(found: Found, page: &Page) -> Answer<impl Fn(Out<'_>) + Send + 'static> {
+    let n_rows = found.series.len().min(page.limit);
+    let last = found.series[..n_rows].last().filter(|_| found.series.len() > n_rows);
+    let cursor = last.map(|last| page.cursor_after(None, None, last.key.as_str().to_owned(), None));
+    let next = cursor.as_ref().map(|cursor| page.link_to(cursor));
+    let id_bytes: usize = found.series.iter().map(|series| series.key.as_str().len() + series.unit.as_ref().map_or(0, String::len)).sum();
+    let held_bytes = found.series.len() * (size_of::<Series>() + size_of::<Option<(i64, i64)>>()) + id_bytes;
+    let text_bytes = 64 + found.series.len() * TEXT_PER_ROW + 2 * id_bytes;
+    let write = move |out: Out<'_>| write(&found, n_rows, Json::on(out), cursor.as_deref());
+    Answer { write, format: Format::Json, n_rows, held_bytes, text_bytes, next }
+}
+
+fn write(found: &Found, n_rows: usize, mut json: Json<'_>, next: Option<&str>) {
     json.open(b'{');
     json.name("rows");
     json.open(b'[');
-    for (series, times) in found.series.iter().zip(&found.times).take(page.limit) {
+    for (series, times) in found.series.iter().zip(&found.times).take(n_rows) {
         let parts = series.key.parts();
         json.open(b'{');
         json.member("device", parts.device);
@@ -92,8 +102,7 @@ fn write(found: &Found, page: &Page) -> Answer {
         json.time_or_null("last_time", times.map(|(_, last)| Timestamp(last)));
         json.close(b'}');
     }
-    let n_rows = found.series.len().min(page.limit);
-    Answer { bytes: json.end_of_rows(next.as_deref()), format: Format::Json, n_rows, next: next.map(|next| page.link_to(&next)) }
+    json.end_of_rows(next);
 }
 
 #[cfg(test)]

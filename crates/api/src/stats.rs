@@ -3,8 +3,8 @@
 //! Owns: the question (what is asked of which series, in which buckets, pooled how), and how its rows are written. Does not know:
 //! how readings are found ([`crate::engine`]) and pooled ([`crate::groups`]).
 
-use crate::answer::{Answer, Csv, Guard, Json};
-use crate::engine::{Engine, Question, Room, off_the_workers};
+use crate::answer::{Answer, Csv, Guard, Json, Out};
+use crate::engine::{Question, Room, off_the_workers};
 use crate::failure::Result;
 use crate::figures::{self, Stat};
 use crate::groups::{Grouping, Groups, Row};
@@ -42,7 +42,7 @@ pub(crate) async fn stats(State(api): State<Api>, caller: Caller, RawQuery(raw):
     let query = StatsQuery::read(&api, raw.as_deref(), &caller, &headers)?;
     let mut room = api.room().await?;
     let groups = query.groups(&api, &mut room).await?;
-    query.answer(groups, &mut room).await?.into_response(&headers, room)
+    query.answer(groups).into_response(&headers, room).await
 }
 
 impl StatsQuery {
@@ -77,36 +77,32 @@ impl StatsQuery {
         let after = self.page.cursor.as_ref().and_then(|cursor| Some((cursor.key.clone(), cursor.time?)));
         let sink = Groups::new(self.grouping.clone(), self.buckets, self.stats.clone(), self.fill, after, self.page.limit);
         let question = Question { filter: &self.filter, range: self.buckets.range, resume: self.resume.clone() };
-        Engine::new(api.snapshot().await?, &api.config, room).feed(&question, sink).await
+        let groups = api.engine(room).await?.feed(&question, sink).await?;
+        off_the_workers(groups.n_buckets(), move || groups.finished()).await
     }
 
-    async fn answer(self, groups: Groups, room: &mut Room) -> Result<Answer> {
-        let mut bytes = 512;
-        let mut n_rows = 0;
+    fn answer(self, groups: Groups) -> Answer<impl Fn(Out<'_>) + Send + 'static> {
+        let (mut n_rows, mut text_bytes) = (0, 512);
         let bytes_per_row = BYTES_PER_ROW + self.stats.len() * BYTES_PER_FIGURE;
         let last = groups.rows(|row| {
             n_rows += 1;
-            bytes += bytes_per_row + 2 * row.key.len() + row.unit.map_or(0, str::len);
+            text_bytes += bytes_per_row + 2 * row.key.len() + row.unit.map_or(0, str::len);
         });
-        room.hold(groups_bytes(&groups) + bytes).await?;
-        let next = last.map(|(key, time)| self.cursor(key, time));
-        off_the_workers(n_rows, move || self.write(&groups, (n_rows, bytes), next)).await
+        let cursor = last.map(|(key, time)| self.cursor(key, time));
+        let next = cursor.as_ref().map(|cursor| self.page.link_to(cursor));
+        let (format, held_bytes) = (self.format, groups_bytes(&groups));
+        let write = move |out: Out<'_>| match format {
+            Format::Json => self.write_json(&groups, Json::on(out), cursor.as_deref()),
+            Format::Csv => self.write_csv(&groups, Csv::on(out, Guard::Formulas)),
+        };
+        Answer { write, format, n_rows, held_bytes, text_bytes, next }
     }
 
     fn cursor(&self, key: String, time: Timestamp) -> String {
         self.page.cursor_after(Some(self.buckets.range.from), Some(self.buckets.range.to), key, Some(time))
     }
 
-    fn write(self, groups: &Groups, (n_rows, bytes): (usize, usize), next: Option<String>) -> Answer {
-        let text = match self.format {
-            Format::Json => self.write_json(groups, bytes, next.as_deref()),
-            Format::Csv => self.write_csv(groups, bytes),
-        };
-        Answer { bytes: text, format: self.format, n_rows, next: next.map(|next| self.page.link_to(&next)) }
-    }
-
-    fn write_json(&self, groups: &Groups, bytes: usize, next: Option<&str>) -> Vec<u8> {
-        let mut json = Json::with_capacity(bytes);
+    fn write_json(&self, groups: &Groups, mut json: Json<'_>, next: Option<&str>) {
         json.open(b'{');
         json.time("from", self.buckets.range.from);
         json.time("to", self.buckets.range.to);
@@ -114,10 +110,10 @@ impl StatsQuery {
         json.name("rows");
         json.open(b'[');
         groups.rows(|row| self.write_row(&mut json, row));
-        json.end_of_rows(next)
+        json.end_of_rows(next);
     }
 
-    fn write_row(&self, json: &mut Json, row: &Row<'_>) {
+    fn write_row(&self, json: &mut Json<'_>, row: &Row<'_>) {
         let parts = Parts::of(row.key);
         json.open(b'{');
         json.time("time", row.time);
@@ -143,9 +139,8 @@ impl StatsQuery {
         json.close(b'}');
     }
 
-    fn write_csv(&self, groups: &Groups, bytes: usize) -> Vec<u8> {
+    fn write_csv(&self, groups: &Groups, mut csv: Csv<'_>) {
         let tag_names = self.tag_names(groups);
-        let mut csv = Csv::with_capacity(bytes, Guard::Formulas);
         csv.text("time");
         if self.grouping.has_device() {
             csv.text("device");
@@ -159,10 +154,9 @@ impl StatsQuery {
         }
         csv.end_line();
         groups.rows(|row| self.write_line(&mut csv, row, &tag_names));
-        csv.into_bytes()
     }
 
-    fn write_line(&self, csv: &mut Csv, row: &Row<'_>, tag_names: &BTreeSet<String>) {
+    fn write_line(&self, csv: &mut Csv<'_>, row: &Row<'_>, tag_names: &BTreeSet<String>) {
         let parts = Parts::of(row.key);
         csv.time(row.time);
         if self.grouping.has_device() {

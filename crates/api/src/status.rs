@@ -5,7 +5,7 @@
 //! before the request is applied.
 
 use crate::Api;
-use crate::answer::Json;
+use crate::answer::{Json, Out};
 use crate::failure::{self, Result};
 use crate::params::Params;
 use axum::extract::{RawQuery, State};
@@ -63,7 +63,8 @@ pub(crate) async fn applied_to(log: &dyn EventLog, progress: &[Progress], now: T
 }
 
 fn write(api: &Api, log: &LogId, totals: &Totals, progress: &[Progress], now: Timestamp, applied_to: Timestamp) -> Vec<u8> {
-    let mut json = Json::default();
+    let mut bytes = Vec::new();
+    let mut json = Json::on(Out::Text(&mut bytes));
     json.open(b'{');
     json.member("version", &*api.version);
     json.member("roles", &*api.roles);
@@ -101,7 +102,8 @@ fn write(api: &Api, log: &LogId, totals: &Totals, progress: &[Progress], now: Ti
     }
     json.close(b']');
     json.close(b'}');
-    json.into_bytes()
+    json.end();
+    bytes
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) fn collect(names: &mut BTreeSet<String>, parts: Parts<'_>) {
 }
 
 /// Writes a cell for each of `names`, empty where the series does not have the tag.
-pub(crate) fn cells(csv: &mut Csv, parts: Parts<'_>, names: &BTreeSet<String>) {
+pub(crate) fn cells(csv: &mut Csv<'_>, parts: Parts<'_>, names: &BTreeSet<String>) {
     for name in names {
         match parts.tag(name) {
             Some(value) => csv.text(value),

@@ -62,12 +62,13 @@ impl Stack {
         let (log, clock, health) = (MemoryLog::new(2), Arc::new(ManualClock::at(START)), Health::default());
         let budget = Budget::new(budget_bytes, "answers");
         let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry, Arc::clone(&queries), Arc::new(log.clone()), Arc::clone(&clock) as _);
+        let metrics = Metrics::new(&mut registry, Arc::clone(&queries), Arc::new(log.clone()), Arc::clone(&clock) as _, Arc::default());
         let deps = Deps {
             store: queries,
             log: Arc::new(log.clone()),
             clock: Arc::clone(&clock) as _,
             answer_budget: Arc::clone(&budget),
+            cache_counts: Arc::default(),
             health: health.clone(),
             roles: vec!["ingest".into(), "api".into()],
             version: "1.2.3".into(),

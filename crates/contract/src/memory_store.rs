@@ -19,6 +19,7 @@ use headwater_core::store::{
 use headwater_core::summary::Summary;
 use headwater_core::time::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -31,6 +32,8 @@ pub struct MemoryStore(Arc<Mutex<Arc<State>>>);
 /// Everything; shared with snapshots and copied before it is changed.
 #[derive(Debug, Clone, Default)]
 struct State {
+    /// Tells it from every other one of the process.
+    life: u64,
     batches: u64,
     positions: BTreeMap<(LogId, u32), Applied>,
     blocks: BTreeMap<(Shard, BatchId), Block>,
@@ -77,7 +80,10 @@ struct Letter {
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
-        Self::default()
+        static LIVES: AtomicU64 = AtomicU64::new(0);
+        let store = Self::default();
+        store.change(|state| state.life = LIVES.fetch_add(1, Ordering::Relaxed));
+        store
     }
 
     /// The gaps that were recorded, in the order of their commits.

@@ -103,6 +103,7 @@ macro_rules! store_suite {
             a_snapshot_sees_the_state_in_which_it_was_taken
             a_snapshot_answers_the_same_before_and_after_a_concurrent_replacement
             a_snapshot_past_its_deadline_says_so
+            the_mark_of_a_shard_moves_whenever_what_is_sealed_in_it_does
             // loads.rs
             what_is_loaded_is_the_oldest_blocks_with_all_that_they_touch
             a_load_takes_at_least_one_block_and_no_more_readings_than_its_budget

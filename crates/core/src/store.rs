@@ -196,6 +196,16 @@ pub struct LoadBudget {
     pub bytes: u64,
 }
 
+/// A mark of what is sealed in a shard: while it is the same, so is every chunk and every rollup of the shard. (The version is none: it moves with
+/// every merge of open blocks, too.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealMark {
+    /// Tells one life of a store that can go back to an earlier state from the next.
+    pub life: u64,
+    /// Readings that are sealed in the shard.
+    pub stored: u64,
+}
+
 /// What became of a replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaced {
@@ -354,6 +364,13 @@ pub trait Snapshot: Send {
     /// The shard's blocks that touch `range`, in the order of batches, from after `after` on: as many as fit `max_bytes` of
     /// memory when decoded (20 bytes a reading), at least one. An empty list is the end.
     fn blocks(&mut self, shard: Shard, range: TimeRange, after: Option<BatchId>, max_bytes: usize) -> BoxFuture<'_, Result<Blocks>>;
+
+    /// The marks of all shards in this state, by their number; `None` where the backend cannot tell. Whatever writes or deletes a chunk or a
+    /// rollup moves its shard's mark, and no mark comes again with other contents while the process lives, even where the store goes back to an
+    /// earlier state under it.
+    fn seal_marks(&mut self) -> BoxFuture<'_, Result<Option<Vec<SealMark>>>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Rollups of these series (sorted, of one shard) whose windows start within `range`, in the order of their keys.
     fn rollups<'a>(

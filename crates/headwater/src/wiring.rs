@@ -339,8 +339,10 @@ impl Process {
         let answer_budget = Budget::new(ANSWER_BUDGET_BYTES, "answers");
         headwater_web::metrics::budget(&mut self.registry, "answers", &answer_budget);
         let (store, log) = (Arc::clone(&backends.store()?.queries), backends.log()?);
+        let cache_counts = Arc::default();
         let deps = api::Deps {
-            metrics: api::Metrics::new(&mut self.registry, Arc::clone(&store), Arc::clone(&log), clock()),
+            metrics: api::Metrics::new(&mut self.registry, Arc::clone(&store), Arc::clone(&log), clock(), Arc::clone(&cache_counts)),
+            cache_counts,
             store,
             log,
             clock: clock(),

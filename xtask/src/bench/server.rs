@@ -31,11 +31,34 @@ impl Server {
         Self::launch(&["run", role], environment, first)
     }
 
+    /// `headwater up` on a copy of the data of another one, which has been stopped.
+    pub(super) fn copy_of(stopped: &Self, environment: &[(String, String)]) -> anyhow::Result<Self> {
+        let dir = new_dir()?;
+        let data = dir.join("data");
+        fs::create_dir_all(&data)?;
+        for entry in fs::read_dir(&stopped.dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::copy(entry.path(), data.join(entry.file_name()))?;
+            }
+        }
+        Self::launch_in(dir, &["up"], environment, None)
+    }
+
+    /// Stops it as a user would; its data stays until it is dropped.
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        ensure!(told.success(), "the server could not be told to stop");
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
+
     fn launch(words: &[&str], environment: &[(String, String)], first: Option<&Self>) -> anyhow::Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("headwater-bench-{}-{n}", std::process::id()));
-        fs::create_dir_all(&dir)?;
+        Self::launch_in(new_dir()?, words, environment, first)
+    }
+
+    fn launch_in(dir: PathBuf, words: &[&str], environment: &[(String, String)], first: Option<&Self>) -> anyhow::Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         drop(listener);
@@ -145,6 +168,15 @@ impl Server {
     }
 }
 
+/// A directory that nobody has.
+fn new_dir() -> anyhow::Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("headwater-bench-{}-{n}", std::process::id()));
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
 /// The sum of some fields of /proc/PID/stat, counted from the one after the name, in ticks of 10 ms: 11 and 12 are the user and system time of
 /// the process, 13 and 14 those of its children that have ended.
 pub(super) fn cpu_of(pid: u32, fields: std::ops::Range<usize>) -> anyhow::Result<Duration> {
@@ -179,8 +211,19 @@ impl Connection {
     }
 
     pub(super) fn request(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
+        let answer = self.exchange(method, path, "", body)?;
+        Ok((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
+    }
+
+    /// Asks for a page, and for nothing where the client has it already.
+    pub(super) fn get(&mut self, path: &str, known: Option<&str>) -> anyhow::Result<Answer> {
+        let header = known.map_or_else(String::new, |tag| format!("if-none-match: {tag}\r\n"));
+        self.exchange("GET", path, &header, b"")
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, more_headers: &str, body: &[u8]) -> anyhow::Result<Answer> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\n{more_headers}content-length: {}\r\n\r\n",
             self.token,
             body.len()
         );
@@ -188,21 +231,29 @@ impl Connection {
         self.stream.get_mut().write_all(body)?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).context("a status line")?.parse()?;
-        let mut length = 0usize;
+        let mut answer = Answer { status: line.split(' ').nth(1).context("a status line")?.parse()?, tag: None, body: Vec::new() };
         loop {
             line.clear();
             self.stream.read_line(&mut line)?;
-            let header = line.trim().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            if let Some(value) = header.strip_prefix("content-length:") {
-                length = value.trim().parse()?;
+            let Some((name, value)) = line.trim().split_once(':') else { break };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => answer.body.resize(value.trim().parse()?, 0),
+                "etag" => answer.tag = Some(value.trim().to_owned()),
+                _ => {}
             }
         }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer)?;
-        Ok((status, String::from_utf8_lossy(&answer).into_owned()))
+        // A 304 tells the length of what it does not send, if it tells one.
+        if answer.status == 304 {
+            answer.body.clear();
+        }
+        self.stream.read_exact(&mut answer.body)?;
+        Ok(answer)
     }
+}
+
+/// What a server answered.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) tag: Option<String>,
+    pub(super) body: Vec<u8>,
 }

@@ -6,15 +6,15 @@
 //! whose rollup was taken is not read, and nothing in it is open.
 
 use super::{BYTES_PER_READING, Sink, Wanted};
+use crate::cache::Rollups;
 use headwater_core::chunk::{self, Chunk};
 use headwater_core::codec::Damaged;
 use headwater_core::failpoint;
 use headwater_core::merge::SeriesReadings;
 use headwater_core::plan::{Buckets, Rest, Walk};
-use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
+use headwater_core::seal::{ChunkKey, Level, StoredChunk};
 use headwater_core::series::{Series, SeriesId};
 use headwater_core::store::StoreError;
-use headwater_core::summary::Summary;
 use headwater_core::time::{TimeRange, Timestamp};
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -89,14 +89,14 @@ impl<S: Sink> Work<S> {
     }
 
     /// Takes rollups of one level that exist, in the order of their keys, as far as the plan allows it.
-    pub(super) fn take_rollups(mut self, buckets: &Buckets, level: Level, rollups: &[(RollupKey, Summary)]) -> Self {
-        let (mut starts, mut windows) = (Vec::new(), Vec::new());
-        for of_series in rollups.chunk_by(|a, b| a.0.series == b.0.series) {
-            let Some(at) = self.place_of(of_series[0].0.series) else { continue };
+    pub(super) fn take_rollups(mut self, buckets: &Buckets, level: Level, rollups: &Rollups) -> Self {
+        let mut starts = Vec::new();
+        rollups.by_series(|series, of_series| {
+            let Some(at) = self.place_of(series) else { return };
             let place = &mut self.places[at];
             starts.clear();
-            starts.extend(of_series.iter().map(|(key, _)| key.start));
-            windows.clear();
+            starts.extend(of_series.iter().map(|(start, _)| *start));
+            let mut windows = Vec::new();
             let open = if failpoint::planted("count-twice") { &[][..] } else { &place.open.times };
             place.rest.take(buckets, level, &starts, open, |i| windows.push((Timestamp(starts[i]), &of_series[i].1)));
             if level == Level::Day {
@@ -105,7 +105,7 @@ impl<S: Sink> Work<S> {
             if !windows.is_empty() {
                 self.sink.merge(&self.slice[place.wanted.index], &windows);
             }
-        }
+        });
         self
     }
 

@@ -7,13 +7,14 @@
 
 use super::part::Work;
 use super::{BYTES_PER_READING, Engine, Sink, off_the_workers};
+use crate::cache::{Cache, Pages, Rollups};
 use crate::failure::{self, Result};
 use headwater_core::merge::SeriesReadings;
 use headwater_core::plan::{self, Buckets, Walk};
-use headwater_core::seal::{ChunkKey, Level, StoredChunk};
+use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, Shard};
-use headwater_core::store::ChunkStats;
-use headwater_core::summary::MAX_EXACT;
+use headwater_core::store::{ChunkStats, SealMark};
+use headwater_core::summary::{MAX_EXACT, Summary};
 use headwater_core::time::{TimeRange, Timestamp};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ use super::Wanted;
 /// Most rollups that one call may bring, and most series that it may ask for. (Tests make many calls with few rollups.)
 const MOST_ROLLUPS: u64 = if cfg!(test) { 40 } else { 8_192 };
 const MOST_SERIES: usize = if cfg!(test) { 20 } else { 2_048 };
+/// Most rollups that are read for the sake of whole pages; where it would be more, what is asked for is read alone.
+const MOST_PAGED: usize = 2 * MOST_ROLLUPS as usize;
 /// Memory of a rollup before it is known.
 const BYTES_PER_ROLLUP: usize = 768;
 /// Work on a rollup is about that on so many readings.
@@ -118,18 +121,48 @@ impl Engine<'_> {
         buckets: &Buckets,
         work: Work<S>,
     ) -> Result<(Work<S>, usize)> {
-        let expected = ids.len().saturating_mul(usize::try_from((range.to.0 - range.from.0) / level.width()).unwrap_or(usize::MAX));
-        self.hold(work.memory_bytes() + expected.min(MOST_ROLLUPS as usize) * BYTES_PER_ROLLUP).await?;
-        let rollups = self.snapshot.rollups(shard, level, ids, range).await.map_err(failure::of_store)?;
+        let pages = Pages::of(level, range);
+        let expected = ids.len().saturating_mul(pages.n_windows());
+        self.hold(work.memory_bytes() + expected.min(MOST_PAGED) * BYTES_PER_ROLLUP).await?;
+        // The cost is what the question needs, wherever it comes from.
+        let rollups = match self.cache {
+            Some(cache) if expected <= MOST_PAGED => self.cached(cache, shard, ids, &pages, range).await?,
+            _ => self.read_rollups(shard, level, ids, range).await.map(Rollups::of)?,
+        };
         let n_rollups = rollups.len();
         self.spend(n_rollups as u64)?;
         // Merged, they take at most as much again.
-        let bytes: usize = rollups.iter().map(|(_, summary)| summary.memory_bytes()).sum();
-        self.hold(work.memory_bytes() + 2 * bytes + work.sink.growth_bytes(n_rollups)).await?;
+        self.hold(work.memory_bytes() + 2 * rollups.bytes() + work.sink.growth_bytes(n_rollups)).await?;
         let buckets = *buckets;
         let work = off_the_workers(n_rollups * READINGS_PER_ROLLUP, move || work.take_rollups(&buckets, level, &rollups)).await?;
         work.sink.check(self.limits)?;
         Ok((work, n_rollups))
+    }
+
+    /// Rollups whose windows start within `range`, by way of whole pages.
+    async fn cached(&mut self, cache: &Cache, shard: Shard, ids: &[SeriesId], pages: &Pages, range: TimeRange) -> Result<Rollups> {
+        let Some(mark) = self.mark(shard).await? else {
+            return self.read_rollups(shard, pages.level(), ids, range).await.map(Rollups::of);
+        };
+        let mut looked = cache.look(mark, ids, pages);
+        let missing = looked.missing(ids);
+        if !missing.is_empty() {
+            let read = self.read_rollups(shard, pages.level(), &missing, pages.range()).await?;
+            cache.keep(mark, (ids, &missing), pages, read, &mut looked);
+        }
+        Ok(Rollups::within(range, ids, looked))
+    }
+
+    /// The mark of what is sealed in a shard, where the store can tell.
+    async fn mark(&mut self, shard: Shard) -> Result<Option<SealMark>> {
+        if self.marks.is_none() {
+            self.marks = Some(self.snapshot.seal_marks().await.map_err(failure::of_store)?.unwrap_or_default());
+        }
+        Ok(self.marks.as_ref().and_then(|marks| marks.get(usize::from(shard.0)).copied()))
+    }
+
+    async fn read_rollups(&mut self, shard: Shard, level: Level, ids: &[SeriesId], range: TimeRange) -> Result<Vec<(RollupKey, Summary)>> {
+        self.snapshot.rollups(shard, level, ids, range).await.map_err(failure::of_store)
     }
 
     /// The numbers of the chunks of series of a shard within `range`.

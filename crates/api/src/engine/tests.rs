@@ -1,5 +1,6 @@
 //! What the engine promises, by its functions and through the router.
 
+mod cached;
 mod counting;
 mod part;
 mod sealed;

@@ -1,6 +1,7 @@
 //! What `stats` promises, through the router or by its functions.
 
 mod oracle;
+mod tags;
 
 use crate::Config;
 use crate::testing::{Reading, Stack, at, reading};

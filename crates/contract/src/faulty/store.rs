@@ -10,7 +10,7 @@ use headwater_core::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, Stor
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
     Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, Ingestion, LoadBudget, NewSeries, Queries, Registered,
-    Replaced, Result, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version, Vitals,
+    Replaced, Result, SealMark, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version, Vitals,
 };
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
@@ -143,6 +143,10 @@ impl Snapshot for FaultySnapshot {
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>> {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.blocks(shard, range, after, max_bytes)))
+    }
+
+    fn seal_marks(&mut self) -> BoxFuture<'_, Result<Option<Vec<SealMark>>>> {
+        Box::pin(self.faults.through(StoreCall::Question, self.snapshot.seal_marks()))
     }
 
     fn rollups<'a>(

@@ -7,8 +7,8 @@ use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
-use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
-use headwater_core::store::{BatchId, ChunkStats, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::series::{SHARDS, Series, SeriesId, SeriesKey, Shard};
+use headwater_core::store::{BatchId, ChunkStats, DeadLetterQuery, Result, SealMark, Snapshot, StoreError, Totals};
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::cmp::Reverse;
@@ -111,6 +111,14 @@ impl Snapshot for MemorySnapshot {
             let later = self.state()?.touching(shard, range).filter(|(batch, _)| after.is_none_or(|after| after < *batch));
             let page = fitting(later, max_bytes, |(_, block)| READING_BYTES * block.len());
             Ok(page.into_iter().map(|(batch, block)| (batch, block.clone())).collect())
+        })
+    }
+
+    fn seal_marks(&mut self) -> BoxFuture<'_, Result<Option<Vec<SealMark>>>> {
+        Box::pin(async move {
+            let state = self.state()?;
+            let stored = |shard| state.shards.get(&shard).map_or(0, |row| row.outcomes.stored);
+            Ok(Some((0..SHARDS).map(|shard| SealMark { life: state.life, stored: stored(Shard(shard)) }).collect()))
         })
     }
 

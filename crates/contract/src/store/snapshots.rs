@@ -8,8 +8,8 @@ use crate::builders::{NO_LIMITS, START, at, batch, gap, letter, new_series, seal
 use crate::{eventually, within};
 use headwater_core::filter::SeriesFilter;
 use headwater_core::seal::Level;
-use headwater_core::series::{SeriesId, Shard};
-use headwater_core::store::{DeadLetterQuery, Snapshot, StoreError};
+use headwater_core::series::{SHARDS, SeriesId, Shard};
+use headwater_core::store::{DeadLetterQuery, SealMark, Snapshot, StoreError};
 use headwater_core::time::TimeRange;
 use std::time::Duration;
 
@@ -79,7 +79,38 @@ pub async fn a_snapshot_past_its_deadline_says_so(harness: &mut dyn StoreHarness
     view(&*store).await;
 }
 
-async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), StoreError>); 10] {
+async fn marks(snapshot: &mut dyn Snapshot) -> Option<Vec<SealMark>> {
+    within(snapshot.seal_marks()).await.expect("ask for the marks")
+}
+
+pub async fn the_mark_of_a_shard_moves_whenever_what_is_sealed_in_it_does(harness: &mut dyn StoreHarness) {
+    let store = harness.open().await;
+    let [a, b] = shard_mates(&*store, 2).await[..] else { panic!("two series") };
+    let mut empty = snapshot(&*store).await;
+    // A backend that cannot tell says so always.
+    let Some(before) = marks(&mut *empty).await else { return };
+    assert_eq!(before.len(), usize::from(SHARDS));
+    let dense: Vec<_> = (0..100).map(|n| (a, at(n), n as f64)).collect();
+    let late = [(a, at(200), 1.0)];
+    let other = [(b, at(3), 1.0)];
+    let (mut last, mut seen) = (before.clone(), vec![before.clone()]);
+    for readings in [&dense[..], &late, &other] {
+        arrive(&*store, START, readings).await;
+        assert_eq!(marks(&mut *snapshot(&*store).await).await, Some(last), "what is open is not sealed");
+        seal_all(&*store).await;
+        let after = marks(&mut *snapshot(&*store).await).await.expect("the marks");
+        assert!(seen.iter().all(|seen| seen[usize::from(a.shard().0)] != after[usize::from(a.shard().0)]), "it has moved: {after:?}");
+        let elsewhere = |marks: &[SealMark]| {
+            marks.iter().enumerate().filter(|(n, _)| *n != usize::from(a.shard().0)).map(|(_, mark)| *mark).collect::<Vec<_>>()
+        };
+        assert_eq!(elsewhere(&after), elsewhere(&before), "other shards");
+        seen.push(after.clone());
+        last = after;
+    }
+    assert_eq!(marks(&mut *empty).await, Some(before), "those of the state in which it was taken");
+}
+
+async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), StoreError>); 11] {
     let query = DeadLetterQuery { limit: 10, ..DeadLetterQuery::default() };
     let filter = SeriesFilter::default();
     [
@@ -88,6 +119,7 @@ async fn ask_in_vain(snapshot: &mut dyn Snapshot) -> [(&'static str, Result<(), 
         ("series", within(snapshot.series(&filter, None, 10)).await.map(drop)),
         ("block_stats", within(snapshot.block_stats(Shard(0), TimeRange::ALL)).await.map(drop)),
         ("blocks", within(snapshot.blocks(Shard(0), TimeRange::ALL, None, 1_000)).await.map(drop)),
+        ("seal_marks", within(snapshot.seal_marks()).await.map(drop)),
         ("rollups", within(snapshot.rollups(Shard(0), Level::Hour, &[SeriesId(0)], TimeRange::ALL)).await.map(drop)),
         ("chunk_stats", within(snapshot.chunk_stats(Shard(0), &[SeriesId(0)], TimeRange::ALL)).await.map(drop)),
         ("chunks", within(snapshot.chunks(Shard(0), &[SeriesId(0)], TimeRange::ALL, None, 1_000)).await.map(drop)),

@@ -12,7 +12,7 @@ use headwater_core::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, Stor
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
     Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, Ingestion, LoadBudget, NewSeries, Queries, Registered,
-    Replaced, Result, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version,
+    Replaced, Result, SealMark, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version,
 };
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
@@ -55,6 +55,7 @@ enum Bug {
     MergesAgain,
     SkipsUnknownKeys,
     KeepsConflictsApart,
+    MarksStandStill,
 }
 
 macro_rules! notices {
@@ -117,6 +118,7 @@ notices! {
     a_store_that_holds_the_end_of_a_range_of_rollups: HoldsTheEndOfARange, rollups_are_found_by_level_series_and_range_in_order, "left == right";
     a_store_that_counts_chunks_of_a_wider_range: HoldsTheEndOfARange, the_numbers_of_chunks_are_those_of_what_is_found, "left == right";
     a_store_whose_sealed_history_is_gone: ForgetsOnRestart, what_is_sealed_survives_a_restart, "left == right";
+    a_store_whose_marks_stand_still: MarksStandStill, the_mark_of_a_shard_moves_whenever_what_is_sealed_in_it_does, "moved";
     a_store_that_looks_at_the_deadline_once: DeadlineOfTotalsOnly, a_snapshot_past_its_deadline_says_so, "series says";
 }
 
@@ -371,6 +373,14 @@ impl Snapshot for BrokenSnapshot {
                 blocks.iter_mut().flat_map(|(_, block)| &mut block.values).for_each(|value| *value = f64::from(*value as f32));
             }
             Ok(blocks)
+        })
+    }
+
+    fn seal_marks(&mut self) -> BoxFuture<'_, Result<Option<Vec<SealMark>>>> {
+        Box::pin(async {
+            let marks = self.current().await?.seal_marks().await?;
+            let still = |mark: SealMark| SealMark { stored: mark.stored.min(100), ..mark };
+            Ok(if self.bug == Bug::MarksStandStill { marks.map(|marks| marks.into_iter().map(still).collect()) } else { marks })
         })
     }
 

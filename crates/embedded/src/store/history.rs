@@ -8,9 +8,10 @@ use super::keys;
 use super::readers::View;
 use super::rows::{self, Head};
 use crate::error::Fault;
+use crate::sqlite::uint;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::SeriesId;
-use headwater_core::store::{ChunkStats, StoreError};
+use headwater_core::store::{ChunkStats, SealMark, StoreError};
 use headwater_core::summary::Summary;
 use headwater_core::time::{DAY, TimeRange};
 use rusqlite::{Connection, Row};
@@ -21,6 +22,7 @@ pub(super) const CHUNK_HEADS: &str = include_str!("../sql/store/chunk_heads.sql"
 pub(super) const CHUNK_BYTES: &str = include_str!("../sql/store/chunk_bytes.sql");
 pub(super) const CHUNKS_BETWEEN: &str = include_str!("../sql/store/chunks_between.sql");
 pub(super) const CHUNK_HEADS_BETWEEN: &str = include_str!("../sql/store/chunk_heads_between.sql");
+pub(super) const SEAL_MARKS: &str = include_str!("../sql/store/seal_marks.sql");
 pub(super) const ROLLUPS_BETWEEN: &str = include_str!("../sql/store/rollups_between.sql");
 
 type Result<T> = std::result::Result<T, Fault<StoreError>>;
@@ -106,6 +108,13 @@ pub(super) fn walk(view: &View<'_>, sql: &str, wanted: &[(i64, i64)], mut visit:
         break;
     }
     Ok(true)
+}
+
+/// The mark of every shard. The directory is this process's alone as long as it lives, so there is one life.
+pub(super) fn seal_marks(view: &View<'_>) -> Result<Vec<SealMark>> {
+    let mut statement = view.conn.prepare_cached(SEAL_MARKS)?;
+    let marks = statement.query_map([], |row| Ok(SealMark { life: 0, stored: uint(row.get(0)?) }))?;
+    Ok(marks.collect::<rusqlite::Result<_>>()?)
 }
 
 pub(super) fn rollups(view: &View<'_>, level: Level, series: &[SeriesId], range: TimeRange) -> Result<Vec<(RollupKey, Summary)>> {

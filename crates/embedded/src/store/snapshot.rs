@@ -14,7 +14,7 @@ use headwater_core::filter::SeriesFilter;
 use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
-use headwater_core::store::{BatchId, ChunkStats, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::store::{BatchId, ChunkStats, DeadLetterQuery, Result, SealMark, Snapshot, StoreError, Totals};
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::sync::{Arc, mpsc};
@@ -100,6 +100,10 @@ impl Snapshot for Pinned {
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<Vec<(BatchId, OpenBlock)>>> {
         Box::pin(self.ask(move |view| queries::blocks(view, shard, range, after, max_bytes)))
+    }
+
+    fn seal_marks(&mut self) -> BoxFuture<'_, Result<Option<Vec<SealMark>>>> {
+        Box::pin(self.ask(|view| history::seal_marks(view).map(Some)))
     }
 
     fn rollups<'a>(

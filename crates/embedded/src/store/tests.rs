@@ -184,6 +184,7 @@ fn every_statement_prepares() {
         history::CHUNKS_BETWEEN,
         history::CHUNK_HEADS_BETWEEN,
         history::ROLLUPS_BETWEEN,
+        history::SEAL_MARKS,
     ];
     for sql in statements {
         keeper.conn.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));

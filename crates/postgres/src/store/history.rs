@@ -11,10 +11,11 @@ use crate::error::Done;
 use crate::pool::Session;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{SeriesId, Shard};
-use headwater_core::store::ChunkStats;
+use headwater_core::store::{ChunkStats, SealMark};
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 
+const SEAL_MARKS: &str = include_str!("../sql/store/seal_marks.sql");
 const ROLLUPS: &str = include_str!("../sql/store/rollups.sql");
 const CHUNK_STATS: &str = include_str!("../sql/store/chunk_stats.sql");
 const CHUNK_HEADS: &str = include_str!("../sql/store/chunk_heads.sql");
@@ -29,6 +30,15 @@ const GROUP: usize = 64;
 /// The days that a range touches.
 fn days(range: TimeRange) -> (i32, i32) {
     (day_of(range.from.0), day_of(range.to.0.saturating_sub(1)))
+}
+
+/// The mark of every shard, in the life of the database that this connection leads to.
+pub(super) async fn seal_marks(session: &Session) -> Done<Vec<SealMark>> {
+    let mark = |row: &tokio_postgres::Row| {
+        let (stored, life): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(SealMark { life: life.cast_unsigned(), stored: uint(stored) })
+    };
+    session.query(SEAL_MARKS, &[]).await?.iter().map(mark).collect()
 }
 
 pub(super) async fn rollups(

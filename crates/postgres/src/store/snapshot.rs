@@ -17,7 +17,7 @@ use headwater_core::filter::SeriesFilter;
 use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
-use headwater_core::store::{BatchId, Blocks, ChunkStats, DeadLetterQuery, Result, Snapshot, StoreError, Totals};
+use headwater_core::store::{BatchId, Blocks, ChunkStats, DeadLetterQuery, Result, SealMark, Snapshot, StoreError, Totals};
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -185,6 +185,14 @@ impl Snapshot for Pinned {
             let lent = self.lend()?;
             let answered = self.in_time(queries::blocks(&lent.session, shard, range, after, max_bytes)).await;
             self.back(lent, answered)
+        })
+    }
+
+    fn seal_marks(&mut self) -> BoxFuture<'_, Result<Option<Vec<SealMark>>>> {
+        Box::pin(async move {
+            let lent = self.lend()?;
+            let answered = self.in_time(history::seal_marks(&lent.session)).await;
+            self.back(lent, answered).map(Some)
         })
     }
 

@@ -7,7 +7,7 @@ use headwater_core::dead_letter::DeadLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
-use headwater_core::store::{BatchId, Blocks, ChunkStats, DeadLetterQuery, Queries, Result, Snapshot, Totals};
+use headwater_core::store::{BatchId, Blocks, ChunkStats, DeadLetterQuery, Queries, Result, SealMark, Snapshot, Totals};
 use headwater_core::summary::Summary;
 use headwater_core::time::TimeRange;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,6 +84,10 @@ impl Snapshot for Counted {
     fn blocks(&mut self, shard: Shard, range: TimeRange, after: Option<BatchId>, max_bytes: usize) -> BoxFuture<'_, Result<Blocks>> {
         self.count(|counts| counts.block_calls += 1);
         self.snapshot.blocks(shard, range, after, max_bytes)
+    }
+
+    fn seal_marks(&mut self) -> BoxFuture<'_, Result<Option<Vec<SealMark>>>> {
+        self.snapshot.seal_marks()
     }
 
     fn rollups<'a>(

@@ -1,5 +1,6 @@
 //! What a part of time promises, by its functions.
 
+use crate::cache::Rollups;
 use crate::config::Config;
 use crate::engine::part::Work;
 use crate::engine::{Sink, Wanted};
@@ -69,7 +70,7 @@ fn a_chunk_that_two_walks_pass_gives_each_what_it_needs() {
     let mut summary = Summary::new();
     summary.add_run(&times[100..200], &values[100..200]);
     let rollup = (RollupKey { series: id, level: Level::Hour, start: HOUR }, summary);
-    let mut work = work.take_rollups(&Buckets { range: whole, step: None }, Level::Hour, &[rollup]);
+    let mut work = work.take_rollups(&Buckets { range: whole, step: None }, Level::Hour, &Rollups::of(vec![rollup]));
     let (first, third) = (range(0, HOUR), range(2 * HOUR, 3 * HOUR));
     assert_eq!(work.needs(), [(0, first), (0, third)]);
     // The first walk passes over all of it, for the sake of other series.

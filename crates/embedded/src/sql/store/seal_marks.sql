@@ -1,0 +1,1 @@
+SELECT stored FROM shards ORDER BY shard
