@@ -8,6 +8,7 @@ use crate::{Deps, consume};
 use anyhow::Context;
 use headwater_core::log::Position;
 use headwater_core::store::{Batch, Committed, StoreError};
+use headwater_core::trace::{Kind, Span};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, info, warn};
@@ -26,9 +27,17 @@ pub(crate) enum Outcome {
 /// # Errors
 /// When a person must look.
 pub(crate) async fn commit(deps: Deps, pending: Pending) -> anyhow::Result<Outcome> {
+    let mut span = Span::linked("ingest batch", Kind::Consumer, pending.links());
     let batch = tokio::task::spawn_blocking(move || pending.close()).await.context("cut a batch into blocks")?;
     let batch = Arc::new(batch);
+    span.set("headwater.readings", batch.blocks.iter().map(|b| b.len()).sum::<usize>());
+    span.set("headwater.dead_letters", batch.dead_letters.len());
+    let committing = Span::child("commit", Kind::Internal, span.context());
     let outcome = until_known(&deps, &batch).await?;
+    drop(committing);
+    if matches!(outcome, Outcome::Fenced) {
+        span.fail();
+    }
     if let Outcome::Applied(_) = &outcome {
         let applied: Vec<(u32, u64)> = batch.moves.iter().map(|m| (m.to.partition, m.to.next)).collect();
         // The log keeps more than it must when it does not hear this; the next commit says it again.

@@ -24,9 +24,13 @@ mod doors;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod exhaustion;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod influx;
+#[cfg(test)]
+mod injection;
 #[cfg(test)]
 mod issuer;
 #[cfg(test)]
