@@ -153,8 +153,10 @@ fn answers_that_nobody_reads_hold_the_budget_for_a_moment_and_no_longer() {
     stack.send(&as_json(&[Reading::new("a", "m", MONDAY, 1.0)]));
     // Then they are cut, and what they held is there for others.
     wait_for("answers to be given up", SOON, || (stack.get(&list).status == 200).then_some(()));
-    let whole = unread.into_iter().filter(|stream| is_whole(stream)).count();
-    println!("{whole} of 24 unread answers were whole when they were cut");
+    // Who reads at last has all of an answer, or sees that it is cut.
+    let cut = unread.into_iter().filter(|stream| !is_whole(stream)).count();
+    println!("{cut} of 24 answers were cut because nobody read them");
+    assert!(cut > 0);
     assert!(told(&stack, "24 unread answers of 15 MB") < ONE_BUDGET);
 }
 
@@ -171,7 +173,7 @@ fn is_whole(mut stream: &TcpStream) -> bool {
 
 #[test]
 fn many_dear_questions_at_once_are_answered_or_put_off_and_never_too_much() {
-    let stack = Builder::default().env("HEADWATER_API__MEMORY_WAIT", "100ms").start();
+    let stack = Builder::default().env("HEADWATER_API__MEMORY_WAIT", "100ms").env("HEADWATER_API__QUERY_DEADLINE", "5m").start();
     with_long_names(&stack);
     let (from, to) = (rfc3339(MONDAY - 5 * 365 * crate::oracle::DAY), rfc3339(MONDAY + 5 * 365 * crate::oracle::DAY));
     let range = [("from", from.as_str()), ("to", to.as_str()), ("step", "1s"), ("limit", "100000")];
@@ -185,7 +187,7 @@ fn many_dear_questions_at_once_are_answered_or_put_off_and_never_too_much() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     let dear = target("/v1/stats", &[&range[..], &[("stats", "count,sum,avg,min,max,range,stddev,p50,p90,p95,p99,p99.9")]].concat());
     std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..16)
+        let asking: Vec<_> = (0..8)
             .map(|_| {
                 let client = stack.client().patient();
                 let dear = &dear;
@@ -198,10 +200,10 @@ fn many_dear_questions_at_once_are_answered_or_put_off_and_never_too_much() {
             assert!(answer.status == 200 || put_off, "{} {}", answer.status, answer.text());
         }
         let answered = answers.iter().filter(|answer| answer.status == 200).count();
-        println!("of 16 dear questions at once {answered} were answered, the rest put off");
+        println!("of 8 dear questions at once {answered} were answered, the rest put off");
         assert!(answered > 0);
     });
-    assert!(told(&stack, "16 dear questions at once") < ONE_BUDGET);
+    assert!(told(&stack, "8 dear questions at once") < ONE_BUDGET);
     stack.get(&one).ok();
 }
 
@@ -213,7 +215,8 @@ fn distinct_series_beyond_the_limit_are_dead_letters_and_memory_stays() {
     let before = memory(&stack, "VmRSS");
     let started = Instant::now();
     for from in (0..n_series).step_by(5_000) {
-        let lines: String = (from..n_series.min(from + 5_000)).map(|n| format!("m,device=d{n:07} value=1 {}\n", MONDAY + n as i64)).collect();
+        let lines: String =
+            (from..n_series.min(from + 5_000)).map(|n| format!("m,device=d{n:07} value=1 {}\n", MONDAY + n as i64)).collect();
         let sent = wait_for("the lines to be taken", SOON, || Some(stack.send_line(&lines)).filter(|answer| answer.status != 503));
         assert_eq!(sent.status, 204, "{}", sent.text());
     }

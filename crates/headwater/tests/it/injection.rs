@@ -110,10 +110,13 @@ fn looks_fine(stack: &Stack, ask: &Ask, shown: &str) {
 fn no_text_in_any_header_breaks_a_route() {
     let stack = Stack::embedded();
     // What the client's own library refuses to send is sent by hand: bytes beyond ASCII, and very long ones.
-    let headers = ["Accept", "If-None-Match", "Content-Type", "Content-Encoding", "X-Request-Id", "traceparent", "Range", "Expect", "Cookie"];
+    let headers =
+        ["Accept", "If-None-Match", "Content-Type", "Content-Encoding", "X-Request-Id", "traceparent", "Range", "Expect", "Cookie"];
     let values: Vec<Vec<u8>> = evil().into_iter().filter(|text| !text.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))).collect();
     // One route of each kind: what is in front of the handlers is the same for all.
-    for (method, path) in [("POST", "/v1/readings"), ("POST", "/write?db=x"), ("GET", "/v1/stats"), ("POST", "/v1/token"), ("GET", "/readyz")] {
+    for (method, path) in
+        [("POST", "/v1/readings"), ("POST", "/write?db=x"), ("GET", "/v1/stats"), ("POST", "/v1/token"), ("GET", "/readyz")]
+    {
         for name in headers {
             for value in &values {
                 let head = format!(
@@ -135,8 +138,11 @@ const FORMULAS: [&str; 4] = ["=1-1", "-1-1", "@SUM(A1)", "=HYPERLINK(\"http://x\
 #[test]
 fn tables_for_spreadsheets_hold_no_formulas_and_readings_come_back_as_they_were() {
     let stack = Stack::embedded();
-    let readings: Vec<_> =
-        FORMULAS.iter().zip(0..).map(|(name, n)| Reading::new(name, name, MONDAY + n * SECOND, -1.5).tag("t", &format!("+{name}"))).collect();
+    let readings: Vec<_> = FORMULAS
+        .iter()
+        .zip(0..)
+        .map(|(name, n)| Reading::new(name, name, MONDAY + n * SECOND, -1.5).tag("t", &format!("+{name}")))
+        .collect();
     stack.send(&as_json(&readings));
     stack.settled();
     let ever = [("from", "1990-01-01T00:00:00Z"), ("to", "2040-01-01T00:00:00Z")];
@@ -199,7 +205,9 @@ fn no_terminal_is_steered_by_what_a_server_or_a_file_holds() {
     stack.send(&as_json(&[Reading::new("a\u{202e}b", "m\u{2066}", MONDAY, 1.0).tag("t", "\u{200f}x")]));
     stack.settled();
     let clean = |what: &str, text: &str| {
-        let steers = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let steers = |c: char| {
+            (c.is_control() && c != '\n') || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
         assert!(!text.chars().any(steers), "{what}: {text:?}");
     };
     for command in ["latest", "series"] {
@@ -212,7 +220,9 @@ fn no_terminal_is_steered_by_what_a_server_or_a_file_holds() {
     let imported = stack.run(&["import", "evil.csv"]);
     clean("import", &String::from_utf8_lossy(&imported.stderr));
     clean("import's summary", &String::from_utf8_lossy(&imported.stdout));
-    for arguments in [&["stats", "--step", "\u{1b}[2J"][..], &["import", "\u{1b}[2J.csv"], &["latest", "--url", "http://127.0.0.1:1/\u{1b}[2J"]] {
+    for arguments in
+        [&["stats", "--step", "\u{1b}[2J"][..], &["import", "\u{1b}[2J.csv"], &["latest", "--url", "http://127.0.0.1:1/\u{1b}[2J"]]
+    {
         let refused = stack.run(arguments);
         assert!(!refused.status.success());
         clean("a refusal", &String::from_utf8_lossy(&refused.stderr));

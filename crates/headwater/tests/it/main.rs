@@ -38,6 +38,8 @@ mod journal;
 #[cfg(test)]
 mod kafka_faults;
 #[cfg(test)]
+mod logging;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 mod moving;
@@ -71,5 +73,8 @@ mod start;
 mod tokens;
 #[cfg(test)]
 mod tour;
+#[cfg(test)]
+#[cfg(feature = "otlp")]
+mod traces;
 #[cfg(test)]
 mod verify;

@@ -4,6 +4,8 @@
 
 mod application;
 mod connections;
+mod floods;
+mod heads;
 mod providers;
 mod support;
 mod tls;
