@@ -119,10 +119,9 @@ fn bombs_beside_each_other_stay_within_the_budget() {
     assert_eq!(counts(&stack.status())["dead"], 0);
 }
 
-/// 2,000 series whose names alone make 15 MB of an answer.
-fn with_long_names(stack: &Stack) {
+/// Series whose names alone make 7.5 kB each of an answer.
+fn with_long_names(stack: &Stack, n_series: usize) {
     let tags: Vec<(String, String)> = (0..30).map(|n| (format!("t{n}"), "x".repeat(250))).collect();
-    let n_series = 2_000;
     for from in (0..n_series).step_by(200) {
         let readings: Vec<_> = (from..from + 200)
             .map(|n| tags.iter().fold(Reading::new(&format!("d{n:05}"), "m", MONDAY, n as f64), |reading, (k, v)| reading.tag(k, v)))
@@ -136,11 +135,11 @@ fn with_long_names(stack: &Stack) {
 fn answers_that_nobody_reads_hold_the_budget_for_a_moment_and_no_longer() {
     let server = Builder::default().env("HEADWATER_HTTP__WRITE_TIMEOUT", "2s").env("HEADWATER_API__MEMORY_WAIT", "100ms");
     let stack = server.env("HEADWATER_API__QUERY_DEADLINE", "5m").start();
-    with_long_names(&stack);
+    with_long_names(&stack, 2_000);
     let (client, list) = (stack.client().patient(), target("/v1/latest", &[("limit", "100000")]));
     assert!(client.get(&list).ok().body.len() > 14_000_000);
     let head = format!("GET {list} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", stack.token);
-    let unread: Vec<TcpStream> = (0..24)
+    let unread: Vec<TcpStream> = (0..12)
         .map(|_| {
             let mut stream = TcpStream::connect(address(&stack)).unwrap();
             stream.write_all(head.as_bytes()).unwrap();
@@ -157,9 +156,9 @@ fn answers_that_nobody_reads_hold_the_budget_for_a_moment_and_no_longer() {
     wait_for("answers to be given up", LONG, || (client.get(&list).status == 200).then_some(()));
     // Who reads at last has all of an answer, or sees that it is cut.
     let cut = unread.into_iter().filter(|stream| !is_whole(stream)).count();
-    println!("{cut} of 24 answers were cut because nobody read them");
+    println!("{cut} of 12 answers were cut because nobody read them");
     assert!(cut > 0);
-    assert!(told(&stack, "24 unread answers of 15 MB") < ONE_BUDGET);
+    assert!(told(&stack, "12 unread answers of 15 MB") < ONE_BUDGET);
 }
 
 /// Whether what the server has sent is all that its head promises.
@@ -176,7 +175,7 @@ fn is_whole(mut stream: &TcpStream) -> bool {
 #[test]
 fn many_dear_questions_at_once_are_answered_or_put_off_and_never_too_much() {
     let stack = Builder::default().env("HEADWATER_API__MEMORY_WAIT", "100ms").env("HEADWATER_API__QUERY_DEADLINE", "5m").start();
-    with_long_names(&stack);
+    with_long_names(&stack, 600);
     let (from, to) = (rfc3339(MONDAY - 5 * 365 * crate::oracle::DAY), rfc3339(MONDAY + 5 * 365 * crate::oracle::DAY));
     let range = [("from", from.as_str()), ("to", to.as_str()), ("step", "1s"), ("limit", "100000")];
     // Ten years by the second are as dear as what is stored in them; every bucket of them is too much, whoever asks.
@@ -187,7 +186,7 @@ fn many_dear_questions_at_once_are_answered_or_put_off_and_never_too_much() {
     let one = target("/v1/stats", &[&range[..], &[("device", "d00007")]].concat());
     assert_eq!(stack.get(&one).ok().json()["rows"].as_array().unwrap().len(), 1);
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    let dear = target("/v1/stats", &[&range[..], &[("stats", "count,sum,avg,min,max,range,stddev,p50,p90,p95,p99,p99.9")]].concat());
+    let dear = target("/v1/stats", &[&range[..], &[("stats", "count,avg,stddev,p50,p99")]].concat());
     std::thread::scope(|scope| {
         let asking: Vec<_> = (0..8)
             .map(|_| {
