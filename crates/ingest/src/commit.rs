@@ -54,6 +54,9 @@ async fn until_known(deps: &Deps, batch: &Arc<Batch>) -> anyhow::Result<Outcome>
         let error = match deps.store.commit(Arc::clone(batch)).await {
             Ok(committed) => {
                 deps.health.working(consume::COMMIT);
+                if pause.told.is_over() {
+                    info!("going on: a batch that had to wait is committed");
+                }
                 let readings: usize = batch.blocks.iter().map(|b| b.len()).sum();
                 debug!(
                     batch = committed.batch.0,
@@ -82,7 +85,9 @@ async fn until_known(deps: &Deps, batch: &Arc<Batch>) -> anyhow::Result<Outcome>
             }
             error if error.is_transient() => {
                 deps.health.waiting(consume::COMMIT, format!("cannot commit: {error}"));
-                warn!(%error, "waiting to commit a batch: {error}");
+                if pause.told.is_due() {
+                    warn!("waiting to commit a batch: {error}");
+                }
             }
             error => return Err(error).context("commit a batch"),
         }
@@ -119,7 +124,9 @@ pub(crate) async fn wait_for_room(deps: &Deps, limit: u64) -> anyhow::Result<()>
             Ok(open) => {
                 deps.health.waiting(consume::OPEN, format!("waiting for sealing: {open} readings are open, the limit is {limit}"));
             }
-            Err(error) if error.is_transient() => {}
+            Err(error) if error.is_transient() => {
+                deps.health.waiting(consume::OPEN, format!("waiting for sealing, and the open readings cannot be counted: {error}"));
+            }
             Err(error) => return Err(error).context("count the open readings"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
