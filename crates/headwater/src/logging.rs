@@ -19,6 +19,10 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::{Registry, registry};
 
+/// Whether the layer complains where a message cannot be written: its complaint would be a panic where standard error is closed
+/// (whoever read it has gone), of the task that had something to say, such as the one that hears SIGTERM.
+const COMPLAIN: bool = false;
+
 /// Changes the filter of the messages that are written.
 struct Reload(Handle<EnvFilter, Registry>);
 
@@ -40,9 +44,20 @@ pub(crate) fn start(logging: &Logging, environment: &Environment) -> anyhow::Res
             if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{}={text}", field.name()) }
         });
         let fields = fields.delimited(" ");
-        registry.with(layer().with_writer(io::stderr).with_ansi(!environment.no_color()).with_target(false).fmt_fields(fields)).try_init()
+        registry
+            .with(
+                layer()
+                    .with_writer(io::stderr)
+                    .with_ansi(!environment.no_color())
+                    .with_target(false)
+                    .fmt_fields(fields)
+                    .log_internal_errors(COMPLAIN),
+            )
+            .try_init()
     } else {
-        registry.with(layer().with_writer(|| Clean(io::stderr())).with_ansi(false).json().flatten_event(true)).try_init()
+        registry
+            .with(layer().with_writer(|| Clean(io::stderr())).with_ansi(false).json().flatten_event(true).log_internal_errors(COMPLAIN))
+            .try_init()
     };
     begun.map_err(|why| anyhow::anyhow!("begin to log: {why}"))?;
     Ok(Arc::new(Reload(handle)))

@@ -1,10 +1,12 @@
 //! What a server writes about itself: JSON lines, one for each failure and for each request where those are wanted, and other ones
 //! while it runs.
 
-use crate::client::{Ask, target};
+use crate::client::{Ask, Client, target};
 use crate::oracle::{MONDAY, Reading, as_json};
-use crate::stack::{Builder, SOON, Stack, wait_for};
+use crate::stack::{Builder, HEADWATER, SOON, Stack, address_in, clean, signal, wait_for};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 /// The lines of the log, without the block that a person reads at the start.
 fn lines(stack: &Stack) -> Vec<Value> {
@@ -85,4 +87,27 @@ fn what_a_client_does_wrong_is_the_clients_to_know() {
     stack.get("/v1/nothing").expect(404);
     let new: Vec<_> = lines(&stack).into_iter().skip(began).collect();
     assert!(new.is_empty(), "{new:?}");
+}
+
+#[test]
+fn a_server_whose_messages_nobody_reads_any_more_works_and_stops_when_it_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = clean(HEADWATER);
+    command.args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(home.path().join("data"));
+    command.env("HEADWATER_LOGGING__FILTER", "info,headwater_web::requests=debug");
+    let mut server = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut client = Client::nowhere();
+    client.base = lines.find_map(|line| address_in(&line)).expect("an address");
+    let issue = clean(HEADWATER).args(["token", "issue", "--scope", "admin", "--data-dir"]).arg(home.path().join("data")).output().unwrap();
+    client.token = String::from_utf8(issue.stdout).unwrap().trim().to_owned();
+    // As `headwater up 2>&1 | head`: every message from here on goes nowhere.
+    drop(lines);
+    for n in 0..20 {
+        client.send(&as_json(&[Reading::new("a", "m", MONDAY + n, 1.0)]));
+        client.get("/v1/status").ok();
+    }
+    signal(server.id(), "TERM");
+    let ended = wait_for("the server to stop", SOON, || server.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
 }
