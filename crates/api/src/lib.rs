@@ -34,6 +34,9 @@ mod testing;
 pub use config::Config;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::get;
 use engine::Room;
 use failure::Result;
@@ -41,7 +44,8 @@ use headwater_core::clock::Clock;
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
 use headwater_core::store::{Queries, Snapshot};
-use headwater_web::{Budget, Face, Probe};
+use headwater_core::trace::{Kind, Span};
+use headwater_web::{Budget, Face, Probe, Traced};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,8 +120,19 @@ pub fn face(config: Config, deps: Deps) -> Face {
         .route("/v1/status", get(status::status))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/{id}", get(dead_letters::show))
-        .with_state(api);
+        .with_state(api)
+        .layer(from_fn(traced));
     Face { role: "api", router, probes: vec![probe] }
+}
+
+/// A span for what a question takes, inside of its request's.
+async fn traced(Traced(request_span): Traced, request: Request, next: Next) -> Response {
+    let mut span = Span::child("query", Kind::Internal, request_span);
+    let response = next.run(request).await;
+    if response.status().is_server_error() {
+        span.fail();
+    }
+    response
 }
 
 /// Queries work when a snapshot can be read.

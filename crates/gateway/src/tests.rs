@@ -2,6 +2,7 @@
 
 mod append;
 mod bodies;
+mod extremes;
 mod influx;
 mod readings;
 

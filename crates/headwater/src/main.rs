@@ -16,6 +16,8 @@ mod keys;
 mod lifecycle;
 mod logging;
 mod moving;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod query;
 mod ready;

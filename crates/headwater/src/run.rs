@@ -11,6 +11,7 @@ use crate::lifecycle::{self, Stop};
 use crate::wiring::{self, Backends, Process};
 use crate::{demo, keys, logging, ready};
 use anyhow::{Context, anyhow};
+use headwater_web::logging::Switch;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,33 +36,38 @@ pub(crate) fn serve(server: &Server, flags: Flags, demo: bool, environment: &Env
                 .to_owned(),
         ));
     }
-    logging::start(&settings.logging, environment)?;
+    let messages = logging::start(&settings.logging, environment)?;
+    #[cfg(feature = "otlp")]
+    let sending = crate::otlp::start(&settings.otlp)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let outcome = runtime.block_on(async {
         let stop = Stop::on_signals()?;
         tokio::select! {
-            outcome = live(settings, demo, &stop) => outcome,
+            outcome = live(settings, demo, messages, &stop) => outcome,
             () = stop.hard.cancelled() => Err(anyhow!("stopped at once by a second signal; what was acknowledged is safe")),
         }
     });
     runtime.shutdown_timeout(LAST_MOMENT);
+    #[cfg(feature = "otlp")]
+    sending.into_iter().for_each(crate::otlp::Sending::end);
     outcome.map_err(Failure::Failed)
 }
 
-async fn live(settings: Checked, demo: bool, stop: &Stop) -> anyhow::Result<()> {
+async fn live(settings: Checked, demo: bool, messages: Arc<dyn Switch>, stop: &Stop) -> anyhow::Result<()> {
     let backends = wiring::open(&settings).await?;
-    let outcome = work(settings, &backends, demo, stop).await;
+    let outcome = work(settings, &backends, demo, messages, stop).await;
     let closed = backends.close().await;
     outcome.and(closed)
 }
 
 /// From the opened backends to the stop of everything that uses them.
-async fn work(settings: Checked, backends: &Backends, with_demo: bool, stop: &Stop) -> anyhow::Result<()> {
+async fn work(settings: Checked, backends: &Backends, with_demo: bool, messages: Arc<dyn Switch>, stop: &Stop) -> anyhow::Result<()> {
     // Before the keys: a first start that finds its port taken leaves the next one to be the first.
     let listener = bind(&settings).await?;
     let keys = Arc::new(keys::of_server(&settings)?);
     let address = listener.local_addr().context("look at the listener's address")?;
-    let mut process = Process::start(&settings, backends, &keys, listener, stop)?;
+    let own = headwater_web::logging::face(messages, settings.logging.text().to_owned());
+    let mut process = Process::start(&settings, backends, &keys, own, listener, stop)?;
     let outcome = tokio::select! {
         () = ready::announce(&settings, &keys, address, backends.durability(), process.probes()) => None,
         outcome = lifecycle::until_stopped(process.tasks(), stop) => Some(outcome),

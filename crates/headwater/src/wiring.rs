@@ -222,7 +222,15 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the roles of the configuration, with their faces on `listener`.
-    pub(crate) fn start(settings: &Checked, backends: &Backends, keys: &Keys, listener: TcpListener, stop: &Stop) -> anyhow::Result<Self> {
+    /// `own` is the face of the process itself.
+    pub(crate) fn start(
+        settings: &Checked,
+        backends: &Backends,
+        keys: &Keys,
+        own: Face,
+        listener: TcpListener,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
         let mut process = Self {
             tasks: Tasks::default(),
             gateway: None,
@@ -238,7 +246,8 @@ impl Process {
         if settings.runs(Role::Ingest) {
             process.start_ingest(settings, backends)?;
         }
-        let faces = process.faces(settings, backends)?;
+        let mut faces = process.faces(settings, backends)?;
+        faces.push(own);
         process.probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
         process.start_listener(settings, keys, faces, listener)?;
         Ok(process)

@@ -1,32 +1,35 @@
 //! The shell around every request: what all routes have in common.
 //!
-//! Owns: request ids, the guard around bodies and its draining, the deadline of a request, panics, the wording of errors in the
-//! form of their route, and the one line of log for a request that failed.
+//! Owns: request ids, the span of a request, the guard around bodies and its draining, the deadline of a request, panics, the wording of errors in the
+//! form of their route, the one line of log for a request that failed, and the one for every request where those are wanted.
 //! Does not know: credentials (the gate is inside), handlers.
 //! Invariants: every answer carries `X-Request-Id`; an answer to a body that nobody read goes out when the client can read it;
 //! the source of an error stays here.
 
 use crate::access::{Access, Errors, Route};
 use crate::body::{self, Patience};
-use crate::caller::RequestId;
+use crate::caller::{RequestId, Subject, Traced};
 use crate::config::Config;
 use crate::error::Error;
 use crate::gate::allowed;
 use crate::panics::caught;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use headwater_core::trace::{Kind, Parent, Span};
 use http_body::Body as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The header of request ids.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name under which every request is told, at the level debug: `headwater_web::requests=debug` in a filter.
+const REQUESTS: &str = "headwater_web::requests";
 /// The longest id that is taken from a client.
 const LONGEST_ID: usize = 64;
 
@@ -45,22 +48,26 @@ struct Asked {
     version: Version,
     path: Option<MatchedPath>,
     awaits_continue: bool,
+    since: Instant,
+    span: Span,
 }
 
 /// Passes a request on and makes its answer fit to be sent.
 pub(crate) async fn wrap(State(shell): State<Arc<Shell>>, mut request: Request, next: Next) -> Response {
-    let asked = Asked::of(&request);
+    let mut asked = Asked::of(&request);
+    asked.span = shell.span(&asked, request.headers());
     request.extensions_mut().insert(RequestId(asked.id.clone()));
+    request.extensions_mut().insert(Traced(asked.span.context()));
     let (parts, body) = request.into_parts();
     let (body, remainder) = body::guard(body, shell.patience);
-    let answered = caught(timeout(shell.request_timeout, next.run(Request::from_parts(parts, body)))).await;
-    let response = match answered {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => Error::busy("timed_out", "the request took too long", 1).into_response(),
-        Err(panic) => Error::internal(panic).into_response(),
+    let response = if is_framed(&parts.headers) {
+        shell.answer(Request::from_parts(parts, body), next).await
+    } else {
+        drop(body);
+        Error::bad_request("transfer_encoding", "the only Transfer-Encoding that is read here is `chunked`, once").closing().into_response()
     };
     let kept = remainder.drain(asked.awaits_continue, shell.drain_bytes, shell.drain_timeout).await;
-    shell.finish(&asked, response, kept)
+    shell.finish(asked, response, kept)
 }
 
 impl Shell {
@@ -74,6 +81,15 @@ impl Shell {
         }
     }
 
+    /// What comes of a request within its time, whatever its handler does.
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        match caught(timeout(self.request_timeout, next.run(request))).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => Error::busy("timed_out", "the request took too long", 1).into_response(),
+            Err(panic) => Error::internal(panic).into_response(),
+        }
+    }
+
     /// The route of a request, or one with the same path where the method has none.
     fn route(&self, asked: &Asked) -> Option<&Route> {
         let path = asked.path.as_ref()?.as_str();
@@ -82,11 +98,26 @@ impl Shell {
         same_path.find(|route| route.takes(asked.method.as_str())).or(first)
     }
 
-    fn finish(&self, asked: &Asked, response: Response, kept: bool) -> Response {
-        let route = self.route(asked);
+    /// The span of a request, as part of what it says that it is part of. What anyone may ask (probes) is nobody's work.
+    fn span(&self, asked: &Asked, headers: &HeaderMap) -> Span {
+        let Some(route) = self.route(asked).filter(|route| route.access != Access::Public) else { return Span::default() };
+        let parent = headers.get("traceparent").and_then(|text| Parent::parse(text.to_str().ok()?));
+        let mut span = Span::of_parent("request", Kind::Server, parent);
+        span.set("http.request.method", route.method);
+        span.set("http.route", route.path);
+        span
+    }
+
+    fn finish(&self, mut asked: Asked, response: Response, kept: bool) -> Response {
+        let route = self.route(&asked).copied();
         let form = route.map_or(Errors::Problem, |route| route.errors);
-        let response = self.own_words(asked, response);
-        log(asked, route, &response);
+        let response = self.own_words(&asked, response);
+        asked.span.set("http.response.status_code", usize::from(response.status().as_u16()));
+        if response.status().is_server_error() {
+            asked.span.fail();
+        }
+        log(&asked, route.as_ref(), &response);
+        let asked = &asked;
         let closes = !kept || response.extensions().get::<Error>().is_some_and(Error::closes);
         let mut response = in_form(response, form);
         if form.are_influx() {
@@ -96,6 +127,8 @@ impl Shell {
         if let Ok(id) = HeaderValue::from_str(&asked.id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
+        // What devices sent is data wherever it is shown, and never a page.
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if closes && asked.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -119,8 +152,21 @@ impl Asked {
             method: request.method().clone(),
             version: request.version(),
             path: request.extensions().get::<MatchedPath>().cloned(),
+            since: Instant::now(),
+            span: Span::default(),
             awaits_continue: request.headers().get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")),
         }
+    }
+}
+
+/// Whether the body came in no other coding than the chunks that the listener has taken off: what is under another one would be
+/// taken for something else by whoever stands in front.
+fn is_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 
@@ -146,6 +192,9 @@ fn in_form(response: Response, form: Errors) -> Response {
 fn log(asked: &Asked, route: Option<&Route>, response: &Response) {
     let status = response.status();
     let error = response.extensions().get::<Error>();
+    if are_told() {
+        tell(asked, route, response);
+    }
     let public = route.is_none_or(|route| route.access == Access::Public);
     if !status.is_server_error() || (public && error.is_none()) {
         return;
@@ -159,6 +208,31 @@ fn log(asked: &Asked, route: Option<&Route>, response: &Response) {
     } else {
         tracing::error!(request.id = id, method, path, status, cause, "could not answer a request");
     }
+}
+
+/// Whether every request is told.
+pub(crate) fn are_told() -> bool {
+    tracing::enabled!(target: REQUESTS, tracing::Level::DEBUG)
+}
+
+/// One line for a request. The template of its route and never its path or query: those hold names, and InfluxDB's tokens.
+fn tell(asked: &Asked, route: Option<&Route>, response: &Response) {
+    let took = asked.since.elapsed().as_secs_f64() * 1000.0;
+    let trace = asked.span.context().map(|context| format!("{:032x}", context.trace_id));
+    let subject = response.extensions().get::<Subject>().map(|subject| subject.0.as_str());
+    tracing::debug!(
+        target: REQUESTS,
+        {
+            request.id = asked.id,
+            method = asked.method.as_str(),
+            path = route.map(|route| route.path),
+            status = response.status().as_u16(),
+            took_ms = (took * 1000.0).round() / 1000.0,
+            subject,
+            trace.id = trace,
+        },
+        "answered a request"
+    );
 }
 
 /// The answer to HEAD: the head of GET's.

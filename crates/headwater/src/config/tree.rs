@@ -118,6 +118,14 @@ impl Tree {
         self.problems.extend(problems.into_iter().map(named));
     }
 
+    /// Says why a section cannot be here, should it be.
+    #[cfg(not(feature = "otlp"))]
+    pub(super) fn refuse(&mut self, section: &str, why: &str) {
+        if self.values.remove(section).is_some() {
+            self.problem(section, why);
+        }
+    }
+
     /// Whether there was any problem; keys that nobody has read are.
     pub(super) fn finish(mut self) -> Result<(), Problems> {
         let left: Vec<String> = self.values.keys().cloned().collect();

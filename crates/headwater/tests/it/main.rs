@@ -24,15 +24,21 @@ mod doors;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod exhaustion;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod influx;
+#[cfg(test)]
+mod injection;
 #[cfg(test)]
 mod issuer;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
 mod kafka_faults;
+#[cfg(test)]
+mod logging;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
@@ -69,5 +75,8 @@ mod start;
 mod tokens;
 #[cfg(test)]
 mod tour;
+#[cfg(test)]
+#[cfg(feature = "otlp")]
+mod traces;
 #[cfg(test)]
 mod verify;

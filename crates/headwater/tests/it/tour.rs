@@ -79,4 +79,5 @@ fn check(shown: &[&str], said: &str) {
     has(5, &[r#""count":3"#, r#""min":21.5"#, r#""max":22.4"#, r#""percentile_error":0"#]);
     has(6, &["not_numeric", "hot", "oven", r#""received":10"#, r#""dead":1"#, r#""in_flight":0"#]);
     has(7, &[r#""accepted":1"#]);
+    has(8, &[r#""for_s":"#]);
 }
