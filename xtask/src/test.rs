@@ -17,8 +17,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     install_python()?;
     headwater_servers::install_prometheus()?;
     check::run()?;
-    // The fault tests kill the server at named instants, so it is built with them; nothing else differs.
-    let args = ["test", "--workspace", "--features", "headwater/failpoints", "--locked", "--no-fail-fast"];
+    // The fault tests kill the server at named instants, and a test follows a trace through it, so it is built with both; neither
+    // adds a crate, and nothing else differs.
+    let args = ["test", "--workspace", "--features", "headwater/failpoints,headwater/otlp", "--locked", "--no-fail-fast"];
     let servers = headwater_servers::shared::lend().context("start Kafka and PostgreSQL for the tests")?;
     for (name, value) in servers.addresses().variables() {
         println!("{name}={value}{}", if servers.was_there() { " (left running)" } else { "" });

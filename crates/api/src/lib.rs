@@ -40,7 +40,9 @@ pub use freshness::follow as follow_freshness;
 pub use metrics::Metrics;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
 use cache::Cache;
 use engine::{Engine, Room};
@@ -49,7 +51,8 @@ use headwater_core::clock::Clock;
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
 use headwater_core::store::{Queries, Snapshot};
-use headwater_web::{Budget, Face, Probe};
+use headwater_core::trace::{Kind, Span};
+use headwater_web::{Budget, Face, Probe, Traced};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,8 +139,19 @@ pub fn face(config: Config, deps: Deps) -> Face {
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/{id}", get(dead_letters::show))
         .with_state(api)
-        .route_layer(from_fn_with_state(deps.metrics, metrics::measure));
+        .route_layer(from_fn_with_state(deps.metrics, metrics::measure))
+        .layer(from_fn(traced));
     Face { role: "api", router, probes: vec![probe] }
+}
+
+/// A span for what a question takes, inside of its request's.
+async fn traced(Traced(request_span): Traced, request: Request, next: Next) -> Response {
+    let mut span = Span::child("query", Kind::Internal, request_span);
+    let response = next.run(request).await;
+    if response.status().is_server_error() {
+        span.fail();
+    }
+    response
 }
 
 /// Queries work when a snapshot can be read.

@@ -30,6 +30,7 @@ pub mod series;
 pub mod store;
 pub mod summary;
 pub mod time;
+pub mod trace;
 pub mod verify;
 
 /// A boxed future, as both seams return them (object safety before style).

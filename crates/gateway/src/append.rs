@@ -49,9 +49,9 @@ impl Appender {
             result
         });
         match timeout_at(deadline, task).await {
-            Ok(Ok(result)) => result.map_err(|problem| refusal(&problem)),
+            Ok(Ok(result)) => result.map_err(refusal),
             Ok(Err(panic)) => Err(Error::internal(panic)),
-            Err(_) => Err(refusal(&LogError::Busy("an append takes longer than requests may wait".to_owned()))),
+            Err(_) => Err(refusal(LogError::Busy("an append takes longer than requests may wait".to_owned()))),
         }
     }
 
@@ -80,16 +80,16 @@ impl Appender {
     }
 }
 
-/// The answer to a request whose records the log did not take. Logged here, because here the problem stops travelling.
-fn refusal(problem: &LogError) -> Error {
-    let detail = format!("{}; nothing of this request is acknowledged", public_words(problem));
-    if problem.is_transient() {
-        tracing::warn!(%problem, "answered 503: nothing could be appended in time");
+/// The answer to a request whose records the log did not take. Logged by the kit with the request's id, once; a log that has
+/// stopped has said so itself.
+fn refusal(problem: LogError) -> Error {
+    let detail = format!("{}; nothing of this request is acknowledged", public_words(&problem));
+    let error = if problem.is_transient() {
         Error::busy("log_busy", detail, RETRY_AFTER_BUSY)
     } else {
-        tracing::error!(%problem, "answered 503: the log takes nothing until somebody looks");
         Error::busy("log_stopped", detail, RETRY_AFTER_STOPPED)
-    }
+    };
+    error.source(problem)
 }
 
 /// What strangers are told of a problem of the log: its kind.

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
-use headwater_web::{Caller, Error};
+use headwater_web::{Caller, Error, Traced};
 use headwater_wire::Precision;
 use std::sync::Arc;
 
@@ -22,20 +22,29 @@ pub(crate) fn routes() -> Router<Arc<Door>> {
     Router::new().route("/api/v2/write", post(write_v2)).route("/write", post(write_v1))
 }
 
-async fn write_v2(State(door): State<Arc<Door>>, caller: Caller, uri: Uri, headers: HeaderMap, body: Body) -> Result<StatusCode, Error> {
-    answer::of_lines(take(&door, caller, "bucket", &uri, &headers, body).await)
+type Who = (Caller, Traced);
+
+async fn write_v2(State(door): State<Arc<Door>>, who: Who, uri: Uri, headers: HeaderMap, body: Body) -> Result<StatusCode, Error> {
+    answer::of_lines(take(&door, who, "bucket", &uri, &headers, body).await)
 }
 
-async fn write_v1(State(door): State<Arc<Door>>, caller: Caller, uri: Uri, headers: HeaderMap, body: Body) -> Result<StatusCode, Error> {
-    answer::of_lines(take(&door, caller, "db", &uri, &headers, body).await)
+async fn write_v1(State(door): State<Arc<Door>>, who: Who, uri: Uri, headers: HeaderMap, body: Body) -> Result<StatusCode, Error> {
+    answer::of_lines(take(&door, who, "db", &uri, &headers, body).await)
 }
 
 /// `place` is the parameter that names where the lines go; here it names the device of lines that name none.
-async fn take(door: &Door, caller: Caller, place: &'static str, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<Outcome, Refusal> {
+async fn take(
+    door: &Door,
+    (caller, Traced(trace)): Who,
+    place: &'static str,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Outcome, Refusal> {
     let _begun = door.admit()?;
     let parameters = Parameters::of(uri)?;
     let fallback_device = parameters.required(place)?;
-    let sender = Sender { fallback_device: Some(fallback_device), precision: parameters.precision()?, ..caller.into() };
+    let sender = Sender { fallback_device: Some(fallback_device), precision: parameters.precision()?, trace, ..caller.into() };
     let body = door.receive(Format::Line, Coding::of(headers)?, body).await?;
     if body.bytes.trim_ascii().is_empty() {
         return Ok(Outcome::default());

@@ -23,8 +23,9 @@ use headwater_core::dead_letter::Reason;
 use headwater_core::glob::DevicePatterns;
 use headwater_core::log::{EventLog, Record};
 use headwater_core::time::Timestamp;
+use headwater_core::trace::{self, Kind, Span};
 use headwater_web::{Budget, Caller, Error, Reservation};
-use headwater_wire::record::{RefusedItem, encode_readings, encode_refused};
+use headwater_wire::record::{RefusedItem, carrying, encode_readings, encode_refused};
 use headwater_wire::{Context, Decoded, Precision, Unreadable, csv, json, line, ndjson};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,11 +58,13 @@ pub(crate) struct Sender {
     pub(crate) devices: DevicePatterns,
     pub(crate) fallback_device: Option<String>,
     pub(crate) precision: Precision,
+    /// Where its request is in a trace.
+    pub(crate) trace: Option<trace::Context>,
 }
 
 impl From<Caller> for Sender {
     fn from(caller: Caller) -> Self {
-        Self { devices: caller.devices, fallback_device: None, precision: Precision::default() }
+        Self { devices: caller.devices, fallback_device: None, precision: Precision::default(), trace: None }
     }
 }
 
@@ -111,6 +114,7 @@ impl Intake {
         let received_at = self.now()?;
         let Parcel { format, body, sender } = parcel;
         let Body { bytes, mut reservation } = body;
+        let parent = sender.trace;
         let large = bytes.len() > SMALL;
         let input = bytes.clone();
         let expected = self.work(large, move || estimate::before_decoding(format, &input)).await?;
@@ -132,6 +136,10 @@ impl Intake {
         let (log, most_bytes) = (Arc::clone(&self.appender.log), self.config.max_decoded_bytes);
         let (records, outcome) = self.work(large, move || pack(&*log, format, &bytes, decoded, received_at, most_bytes)).await?;
         if !records.is_empty() {
+            let mut span = Span::child("append", Kind::Producer, parent);
+            span.set("headwater.records", records.len());
+            span.set("headwater.readings", outcome.accepted);
+            let records = carrying(records, span.context());
             reservation.shrink_to(records.iter().map(|record| record.payload.len()).sum());
             self.appender.append(records, reservation).await?;
         }

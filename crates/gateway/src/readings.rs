@@ -5,14 +5,14 @@
 use crate::answer;
 use crate::content::{Coding, Format};
 use crate::door::Door;
-use crate::intake::{Outcome, Refusal};
+use crate::intake::{Outcome, Refusal, Sender};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
-use headwater_web::{Caller, Error};
+use headwater_web::{Caller, Error, Traced};
 use std::sync::Arc;
 
 pub(crate) fn routes() -> Router<Arc<Door>> {
@@ -22,14 +22,15 @@ pub(crate) fn routes() -> Router<Arc<Door>> {
 async fn write(
     State(door): State<Arc<Door>>,
     caller: Caller,
+    Traced(trace): Traced,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    answer::of_readings(take(&door, caller, query.as_deref(), &headers, body).await)
+    answer::of_readings(take(&door, Sender { trace, ..caller.into() }, query.as_deref(), &headers, body).await)
 }
 
-async fn take(door: &Door, caller: Caller, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Outcome, Refusal> {
+async fn take(door: &Door, sender: Sender, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Outcome, Refusal> {
     let _begun = door.admit()?;
     no_parameters(query)?;
     let (format, coding) = (Format::of(headers)?, Coding::of(headers)?);
@@ -37,7 +38,7 @@ async fn take(door: &Door, caller: Caller, query: Option<&str>, headers: &Header
     if body.bytes.trim_ascii().is_empty() {
         return Err(Error::bad_request("empty_body", "the body is empty").into());
     }
-    door.take(format, body, caller.into()).await
+    door.take(format, body, sender).await
 }
 
 /// This route has none; one that is given would be ignored, and that is never what its sender meant.

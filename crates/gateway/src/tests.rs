@@ -2,6 +2,7 @@
 
 mod append;
 mod bodies;
+mod extremes;
 mod heartbeat;
 mod influx;
 mod metrics;

@@ -55,6 +55,9 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
     /// `[logging]`.
     pub(crate) logging: Logging,
+    /// `[otlp]`.
+    #[cfg(feature = "otlp")]
+    pub(crate) otlp: crate::otlp::Otlp,
 }
 
 /// Settings that work together: the only ones that a server starts with.
@@ -141,7 +144,13 @@ fn read(tree: &mut Tree) -> Settings {
         auth: tree.read("auth", Keys::All),
         retention: tree.read("retention", Keys::All),
         logging: tree.read("logging", Keys::All),
+        #[cfg(feature = "otlp")]
+        otlp: tree.read("otlp", Keys::All),
     };
+    #[cfg(feature = "otlp")]
+    tree.note("otlp", settings.otlp.validate());
+    #[cfg(not(feature = "otlp"))]
+    tree.refuse("otlp", "this binary was built without traces; build it with `--features otlp`");
     tree.note("", top.validate());
     tree.note("log", problems_of_log);
     tree.note("store", problems_of_store);

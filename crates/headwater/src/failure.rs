@@ -39,7 +39,9 @@ pub(crate) fn exit_code(outcome: Outcome) -> ExitCode {
         Err(Failure::Usage(text)) => (text, 2),
         Err(Failure::Failed(failed)) => (format!("{failed:#}"), 1),
     };
-    output::message(&format!("headwater: {text}"));
+    // It may hold what a person has pasted or a server has said; only the ends of lines are our own.
+    let lines: Vec<_> = text.split('\n').map(output::sanitised).collect();
+    output::message(&format!("headwater: {}", lines.join("\n")));
     ExitCode::from(code)
 }
 

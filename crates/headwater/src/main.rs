@@ -22,6 +22,8 @@ mod logging;
 mod moving;
 mod notify;
 mod opening;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod process_metrics;
 mod query;

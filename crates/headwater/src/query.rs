@@ -13,9 +13,12 @@ use crate::client::Client;
 use crate::environment::Environment;
 use crate::failure::Outcome;
 use crate::output;
+use csv::Formulas;
 use headwater_web::Scope;
 use pages::Pages;
 use std::io::Write;
+
+const RAW: &str = "/v1/readings";
 
 pub(crate) fn stats(args: &cli::Stats, environment: &Environment) -> Outcome {
     let mut parameters = Parameters::of(&args.asking);
@@ -30,7 +33,7 @@ pub(crate) fn stats(args: &cli::Stats, environment: &Environment) -> Outcome {
 pub(crate) fn readings(args: &cli::Readings, environment: &Environment) -> Outcome {
     let mut parameters = Parameters::of(&args.asking);
     parameters.range(&args.range);
-    ask(&args.asking, environment, Scope::ReadReadings, "/v1/readings", parameters)
+    ask(&args.asking, environment, Scope::ReadReadings, RAW, parameters)
 }
 
 pub(crate) fn latest(args: &cli::Series, environment: &Environment) -> Outcome {
@@ -45,10 +48,12 @@ fn ask(asking: &Asking, environment: &Environment, scope: Scope, path: &str, par
     let mut client = Client::new(&asking.remote, environment, scope)?;
     let mut pages = Pages::new(&mut client, path, parameters.0, asking.limit);
     let mut out = output::data();
+    // Raw readings are the ones that can be sent back.
+    let formulas = if path == RAW { Formulas::AsTheyAre } else { Formulas::Guarded };
     match asking.output() {
         Output::Table => table::print(&mut pages, &mut out)?,
         Output::Json => json::print(&mut pages, &mut out)?,
-        Output::Csv => csv::print(&mut pages, &mut out)?,
+        Output::Csv => csv::print(&mut pages, formulas, &mut out)?,
     }
     Ok(out.flush()?)
 }

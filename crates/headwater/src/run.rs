@@ -13,6 +13,8 @@ use crate::opening::{self, Opened};
 use crate::wiring::{Backends, Process};
 use crate::{demo, keys, logging, ready};
 use anyhow::{Context, anyhow};
+use headwater_web::Face;
+use headwater_web::logging::Switch;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,24 +40,29 @@ pub(crate) fn serve(server: &Server, flags: Flags, demo: bool, environment: &Env
                 .to_owned(),
         ));
     }
-    logging::start(&settings.logging, environment)?;
+    let messages = logging::start(&settings.logging, environment)?;
+    #[cfg(feature = "otlp")]
+    let sending = crate::otlp::start(&settings.otlp)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let notifier = Notifier::of(environment);
     let outcome = runtime.block_on(async {
         let stop = Stop::on_signals()?;
         tokio::select! {
-            outcome = live(settings, demo, &stop, &notifier) => outcome,
+            outcome = live(settings, demo, messages, &stop, &notifier) => outcome,
             () = stop.hard.cancelled() => Err(anyhow!("stopped at once by a second signal; what was acknowledged is safe")),
         }
     });
     runtime.shutdown_timeout(LAST_MOMENT);
+    #[cfg(feature = "otlp")]
+    sending.into_iter().for_each(crate::otlp::Sending::end);
     outcome.map_err(Failure::Failed)
 }
 
-async fn live(settings: Checked, demo: bool, stop: &Stop, notifier: &Notifier) -> anyhow::Result<()> {
+async fn live(settings: Checked, demo: bool, messages: Arc<dyn Switch>, stop: &Stop, notifier: &Notifier) -> anyhow::Result<()> {
     let opening = opening::open(&settings, stop);
     let Some(Opened { mut backends, listener }) = notifier.starting("opening the log and the store", opening).await? else { return Ok(()) };
-    let outcome = work(settings, &mut backends, listener, demo, stop, notifier).await;
+    let own = headwater_web::logging::face(messages, settings.logging.text().to_owned());
+    let outcome = work(settings, &mut backends, own, listener, demo, stop, notifier).await;
     let closed = backends.close().await;
     outcome.and(closed)
 }
@@ -64,6 +71,7 @@ async fn live(settings: Checked, demo: bool, stop: &Stop, notifier: &Notifier) -
 async fn work(
     settings: Checked,
     backends: &mut Backends,
+    own: Face,
     listener: Option<TcpListener>,
     with_demo: bool,
     stop: &Stop,
@@ -77,7 +85,7 @@ async fn work(
     let keys = Arc::new(keys::of_server(&settings)?);
     let address = listener.local_addr().context("look at the listener's address")?;
     let drain_delay = settings.http.drain_delay;
-    let mut process = Process::start(&settings, backends, &keys, listener, stop)?;
+    let mut process = Process::start(&settings, backends, &keys, own, listener, stop)?;
     let following = AbortOnDropHandle::new(tokio::spawn(notifier.clone().follow(process.probes(), process.health(), backends.pulse())));
     let outcome = tokio::select! {
         () = ready::announce(&settings, &keys, address, backends.durability(), process.probes()) => None,

@@ -260,10 +260,12 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the roles of the configuration, with their faces on `listener`.
+    /// `own` is the face of the process itself.
     pub(crate) fn start(
         settings: &Checked,
         backends: &mut Backends,
         keys: &Keys,
+        own: Face,
         listener: TcpListener,
         stop: &Stop,
     ) -> anyhow::Result<Self> {
@@ -283,7 +285,8 @@ impl Process {
         if settings.runs(Role::Ingest) {
             process.start_ingest(settings, backends)?;
         }
-        let faces = process.faces(settings, backends)?;
+        let mut faces = process.faces(settings, backends)?;
+        faces.push(own);
         process.probes = faces.iter().flat_map(|face| face.probes.iter().cloned()).collect();
         process.start_listener(settings, keys, faces, listener)?;
         Ok(process)

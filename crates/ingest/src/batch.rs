@@ -10,11 +10,14 @@ use headwater_core::log::{Gap, LogId, Position};
 use headwater_core::series::SeriesId;
 use headwater_core::store::{Batch, Move};
 use headwater_core::time::Timestamp;
+use headwater_core::trace::Context;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// A batch is full when its dead letters hold this many bytes, however few readings it has.
 const DEAD_LETTER_BYTES: usize = 32 << 20;
+/// A batch is linked to so many of the requests that it came from: enough to find it from any that was looked at.
+const MOST_LINKS: usize = 64;
 
 /// Readings, dead letters, gaps and moves on their way into one transaction.
 #[derive(Debug, Default)]
@@ -29,6 +32,8 @@ pub(crate) struct Pending {
     first_at: Option<Instant>,
     received_at: Option<Timestamp>,
     content: Content,
+    /// The places in traces that its records were sent in.
+    links: Vec<Context>,
 }
 
 impl Pending {
@@ -87,6 +92,18 @@ impl Pending {
     /// What is counted of it once it is applied.
     pub(crate) const fn content(&self) -> Content {
         self.content
+    }
+
+    /// Notes the place in a trace that a record was sent in.
+    pub(crate) fn note_trace(&mut self, place: Option<Context>) {
+        if let Some(place) = place.filter(|place| self.links.len() < MOST_LINKS && !self.links.contains(place)) {
+            self.links.push(place);
+        }
+    }
+
+    /// The places in traces that its records were sent in, as far as they were sampled.
+    pub(crate) fn links(&self) -> &[Context] {
+        &self.links
     }
 
     /// Adds a dead letter; its count was added to the move by the caller.

@@ -8,6 +8,7 @@ use crate::{Deps, consume};
 use anyhow::Context;
 use headwater_core::log::Position;
 use headwater_core::store::{Batch, Committed, StoreError};
+use headwater_core::trace::{Kind, Span};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,9 +29,17 @@ pub(crate) enum Outcome {
 /// When a person must look.
 pub(crate) async fn commit(deps: Deps, pending: Pending) -> anyhow::Result<Outcome> {
     let content = pending.content();
+    let mut span = Span::linked("ingest batch", Kind::Consumer, pending.links());
     let batch = tokio::task::spawn_blocking(move || pending.close()).await.context("cut a batch into blocks")?;
     let batch = Arc::new(batch);
+    span.set("headwater.readings", batch.blocks.iter().map(|b| b.len()).sum::<usize>());
+    span.set("headwater.dead_letters", batch.dead_letters.len());
+    let committing = Span::child("commit", Kind::Internal, span.context());
     let outcome = until_known(&deps, &batch).await?;
+    drop(committing);
+    if matches!(outcome, Outcome::Fenced) {
+        span.fail();
+    }
     if let Outcome::Applied(_) = &outcome {
         deps.metrics.applied(&batch, content);
         let applied: Vec<(u32, u64)> = batch.moves.iter().map(|m| (m.to.partition, m.to.next)).collect();
@@ -50,6 +59,9 @@ async fn until_known(deps: &Deps, batch: &Arc<Batch>) -> anyhow::Result<Outcome>
             Ok(committed) => {
                 deps.metrics.committed(began.elapsed());
                 deps.health.working(consume::COMMIT);
+                if pause.told.is_over() {
+                    info!("going on: a batch that had to wait is committed");
+                }
                 let readings: usize = batch.blocks.iter().map(|b| b.len()).sum();
                 debug!(
                     batch = committed.batch.0,
@@ -79,7 +91,9 @@ async fn until_known(deps: &Deps, batch: &Arc<Batch>) -> anyhow::Result<Outcome>
             }
             error if error.is_transient() => {
                 deps.health.waiting(consume::COMMIT, format!("cannot commit: {error}"));
-                warn!(%error, "waiting to commit a batch: {error}");
+                if pause.told.is_due() {
+                    warn!("waiting to commit a batch: {error}");
+                }
             }
             error => return Err(error).context("commit a batch"),
         }
@@ -116,7 +130,9 @@ pub(crate) async fn wait_for_room(deps: &Deps, limit: u64) -> anyhow::Result<()>
             Ok(open) => {
                 deps.health.waiting(consume::OPEN, format!("waiting for sealing: {open} readings are open, the limit is {limit}"));
             }
-            Err(error) if error.is_transient() => {}
+            Err(error) if error.is_transient() => {
+                deps.health.waiting(consume::OPEN, format!("waiting for sealing, and the open readings cannot be counted: {error}"));
+            }
             Err(error) => return Err(error).context("count the open readings"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

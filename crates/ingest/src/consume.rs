@@ -50,6 +50,8 @@ pub(crate) struct Consumer {
     /// The store may have gone back to an earlier state: ids that are remembered may be another's by now.
     restored: bool,
     over_limit: bool,
+    /// That the log is away.
+    away: Told,
 }
 
 /// What the loop does next.
@@ -77,6 +79,7 @@ impl Consumer {
             committing_oldest: None,
             restored: false,
             over_limit: false,
+            away: Told::default(),
         }
     }
 
@@ -149,14 +152,23 @@ impl Consumer {
         Ok(())
     }
 
-    async fn wait_for_log(&self, error: LogError) -> anyhow::Result<()> {
+    async fn wait_for_log(&mut self, error: LogError) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(error).context("read the log");
         }
         self.deps.health.waiting(LOG, error.to_string());
-        warn!(%error, "waiting for the log: {error}");
+        if self.away.is_due() {
+            warn!("waiting for the log: {error}");
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
         Ok(())
+    }
+
+    fn log_works(&mut self) {
+        self.deps.health.working(LOG);
+        if self.away.is_over() {
+            info!("the log can be read again");
+        }
     }
 
     /// Reads the stored positions and resumes from them; what was in hand of these partitions is dropped.
@@ -194,7 +206,7 @@ impl Consumer {
             self.pending.advance(&self.log_id, gap.partition, Some(gap.from), gap.to, None);
             self.pending.record(gap);
         }
-        self.deps.health.working(LOG);
+        self.log_works();
         Ok(())
     }
 
@@ -222,7 +234,7 @@ impl Consumer {
         if !self.owned.contains_key(&partition) {
             return Ok(());
         }
-        self.deps.health.working(LOG);
+        self.log_works();
         let last = records.len().saturating_sub(1);
         for (i, record) in records.into_iter().enumerate() {
             let after = if i == last { next } else { record.position + 1 };
@@ -285,7 +297,9 @@ impl Consumer {
                 // Whether it took effect does not matter: registering is insert-or-find.
                 Err(error) if error.is_transient() || matches!(error, StoreError::Unknown(_)) => {
                     self.deps.health.waiting(COMMIT, format!("cannot register series: {error}"));
-                    warn!(%error, "waiting to register {} series: {error}", unknown.len());
+                    if pause.told.is_due() {
+                        warn!("waiting to register {} series: {error}", unknown.len());
+                    }
                 }
                 Err(error) => return Err(error).context("register series"),
             }
@@ -384,7 +398,8 @@ async fn subscribe(deps: &Deps) -> anyhow::Result<Box<dyn Subscription>> {
     loop {
         match deps.log.subscribe(GROUP).await {
             Ok(subscription) => return Ok(subscription),
-            Err(error) if error.is_transient() => warn!(%error, "waiting to subscribe: {error}"),
+            Err(error) if error.is_transient() && !pause.told.is_due() => {}
+            Err(error) if error.is_transient() => warn!("waiting to subscribe: {error}"),
             Err(error) => return Err(error).context("subscribe to the log"),
         }
         pause.wait().await;
@@ -402,7 +417,9 @@ pub(crate) async fn positions(deps: &Deps) -> anyhow::Result<Vec<Position>> {
             }
             Err(error) if error.is_transient() => {
                 deps.health.waiting(COMMIT, format!("cannot read the positions: {error}"));
-                warn!(%error, "waiting to read the positions: {error}");
+                if pause.told.is_due() {
+                    warn!("waiting to read the positions: {error}");
+                }
             }
             Err(error) => return Err(error).context("read the positions"),
         }
@@ -426,15 +443,38 @@ async fn until(due: Option<Instant>) {
 }
 
 /// Growing pauses between attempts: 50 ms, doubled up to 5 s.
-pub(crate) struct Pause(Duration);
+pub(crate) struct Pause {
+    next: Duration,
+    pub(crate) told: Told,
+}
 
 impl Pause {
     pub(crate) const fn new() -> Self {
-        Self(Duration::from_millis(50))
+        Self { next: Duration::from_millis(50), told: Told(None) }
     }
 
     pub(crate) async fn wait(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(Duration::from_secs(5));
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Whether a trouble that lasts has been told: at once, and then once a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Option<Instant>);
+
+impl Told {
+    /// Whether it is to be told now.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|told| told.elapsed() >= Duration::from_secs(60));
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// It is over; whether it was told.
+    pub(crate) const fn is_over(&mut self) -> bool {
+        self.0.take().is_some()
     }
 }

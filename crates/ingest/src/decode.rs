@@ -13,6 +13,7 @@ use headwater_core::log::{LogId, StoredRecord};
 use headwater_core::series::{Parts, SeriesId, SeriesKey};
 use headwater_core::store::NewSeries;
 use headwater_core::time::Timestamp;
+use headwater_core::trace::Context;
 use headwater_wire::record::{self, Content, RefusedItem};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -45,6 +46,8 @@ pub(crate) struct Contents {
     pub(crate) refused: Vec<RefusedItem>,
     /// How many readings it counts as, both together.
     pub(crate) count: u64,
+    /// The place in a trace that it was sent in.
+    pub(crate) trace: Option<Context>,
 }
 
 impl Decoder {
@@ -70,13 +73,13 @@ fn own(record: &StoredRecord, origin: &Origin) -> Contents {
                 Content::Refused(items) => (ReadingBatch::default(), items),
                 Content::Heartbeat => (ReadingBatch::default(), Vec::new()),
             };
-            return Contents { batch, refused, count: record.count };
+            return Contents { batch, refused, count: record.count, trace: decoded.trace };
         }
         Ok(decoded) => format!("it holds {} readings and its envelope says {}", decoded.count, record.count),
         Err(why) => why,
     };
     let item = whole(record, Reason::Undecodable, cannot_be_decoded(origin, why), "record", made_id(origin, 0));
-    Contents { batch: ReadingBatch::default(), refused: vec![RefusedItem { count: record.count, ..item }], count: record.count }
+    Contents { refused: vec![RefusedItem { count: record.count, ..item }], count: record.count, ..Contents::default() }
 }
 
 /// Why a record is refused whose bytes have changed in the log.
@@ -125,13 +128,14 @@ pub(crate) fn absorb(
     registered: &HashMap<SeriesKey, Known>,
 ) {
     for decoded in records {
-        let Decoded { next, origin, received_at, crc, content: Contents { batch, refused, count }, ids } = decoded;
+        let Decoded { next, origin, received_at, crc, content: Contents { batch, refused, count, trace }, ids } = decoded;
         let ids = ids_of(&batch, &ids, registered);
         take_readings(pending, &batch, &ids);
         let mut letters = Vec::new();
         let dead =
             refused_items(refused, &origin, received_at, &mut letters) + refused_series(&batch, &ids, &origin, received_at, &mut letters);
         pending.note_received(received_at);
+        pending.note_trace(trace);
         let entry = pending.advance(log, origin.partition, expected(origin.partition), next, Some(crc));
         entry.received += count;
         entry.dead += dead;

@@ -123,7 +123,7 @@ fn contents(format: Format, record: &StoredRecord, decoded: Decoded, origin: &Or
     let mut id_of = |_: &[_]| ids.next().unwrap_or_default();
     let refused = letters::of_items(format.as_str(), &record.payload, &decoded.refused, MAX_BYTES, &mut id_of);
     let refused = refused.into_iter().flat_map(|item| item.into_parts()).collect();
-    Contents { batch: decoded.batch, refused, count }
+    Contents { batch: decoded.batch, refused, count, trace: None }
 }
 
 /// The whole record as one dead letter.

@@ -67,7 +67,9 @@ impl Role {
 
     async fn wait(&self, pause: &mut Pause, why: &str) {
         self.deps.health.waiting(WAITING, format!("cannot seal: {why}"));
-        warn!("waiting to seal: {why}");
+        if pause.tells() {
+            warn!("waiting to seal: {why}");
+        }
         pause.wait().await;
     }
 

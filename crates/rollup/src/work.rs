@@ -180,23 +180,35 @@ async fn in_background<T: Send + 'static>(compute: impl FnOnce() -> T + Send + '
     spawn_blocking(compute).await.map_err(|why| Trouble::Damaged(format!("sealing it broke: {why}")))
 }
 
-/// Growing pauses between attempts: 50 ms, doubled up to 5 s.
-pub(crate) struct Pause(Duration);
+/// Growing pauses between attempts: 50 ms, doubled up to 5 s. What they are for is told at once, and then once a minute.
+pub(crate) struct Pause {
+    next: Duration,
+    told: Option<Instant>,
+}
 
 impl Pause {
     const FIRST: Duration = Duration::from_millis(50);
 
     pub(crate) const fn new() -> Self {
-        Self(Self::FIRST)
+        Self { next: Self::FIRST, told: None }
     }
 
     /// All is well again.
     pub(crate) const fn over(&mut self) {
-        self.0 = Self::FIRST;
+        *self = Self::new();
+    }
+
+    /// Whether what is waited for is to be told now.
+    pub(crate) fn tells(&mut self) -> bool {
+        let tells = self.told.is_none_or(|told| told.elapsed() >= Duration::from_secs(60));
+        if tells {
+            self.told = Some(Instant::now());
+        }
+        tells
     }
 
     pub(crate) async fn wait(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(Duration::from_secs(5));
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(Duration::from_secs(5));
     }
 }

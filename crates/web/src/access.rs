@@ -167,7 +167,8 @@ pub struct Route {
     pub access: Access,
     /// How it words errors.
     pub errors: Errors,
-    /// The role whose face has it: `gateway`, `rollup`, `api`, `issuer`, or `web` for the routes of every process.
+    /// The role whose face has it: `gateway`, `rollup`, `api`, `issuer`, `process` for what is about the process itself, or
+    /// `web` for the routes of every process.
     pub role: &'static str,
 }
 
@@ -203,6 +204,8 @@ pub const ROUTES: &[Route] = &[
     // Who asks for a token brings its own credentials, of another kind.
     Route { method: "POST", path: "/v1/token", access: Access::Public, errors: Errors::OAuth, role: "issuer" },
     Route { method: "GET", path: "/.well-known/jwks.json", access: Access::Public, errors: Errors::Problem, role: "issuer" },
+    process("GET", "/v1/logging"),
+    process("PUT", "/v1/logging"),
     web("/livez"),
     web("/readyz"),
     // What the API is, is no secret; nothing of anybody's data is in it.
@@ -220,6 +223,10 @@ const fn gateway(method: &'static str, path: &'static str, access: Access, error
 
 const fn api(path: &'static str, access: Access) -> Route {
     Route { method: "GET", path, access, errors: Errors::Problem, role: "api" }
+}
+
+const fn process(method: &'static str, path: &'static str) -> Route {
+    Route { method, path, access: Access::Scope(Scope::Admin), errors: Errors::Problem, role: "process" }
 }
 
 const fn web(path: &'static str) -> Route {

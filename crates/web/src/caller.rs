@@ -1,12 +1,14 @@
 //! Who calls: what a handler may know of a request's credentials, and the id by which people find a request again.
 //!
-//! Owns: [`Caller`], [`RequestId`], `Peer`. The first two are put into the request by the layers of [`crate::app`] and taken by handlers as arguments.
+//! Owns: [`Caller`], [`RequestId`], [`Traced`], `Peer`. The first three are put into the request by the layers of [`crate::app`] and taken by handlers as arguments.
 
 use crate::access::Scopes;
 use crate::error::Error;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use headwater_core::glob::DevicePatterns;
+use headwater_core::trace::Context;
+use std::convert::Infallible;
 use std::net::IpAddr;
 
 /// Who calls, as the token says; identity never comes from anywhere else.
@@ -43,6 +45,22 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::internal(anyhow::anyhow!("a request without an id")))
     }
 }
+
+/// Where a request is in a trace, when that is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traced(pub Option<Context>);
+
+impl<S: Sync> FromRequestParts<S> for Traced {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or_default())
+    }
+}
+
+/// Who called, on the way out: for the line of log about the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject(pub(crate) String);
 
 /// Where a request's connection comes from; of IPv6 the /64. Put into the request by [`crate::serve()`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,8 +6,9 @@
 //! get the same answer; an unknown path is 404 whatever is sent with it.
 
 use crate::access::{Access, Errors, ROUTES, Route};
-use crate::caller::RequestId;
+use crate::caller::{Caller, RequestId, Subject};
 use crate::error::Error;
+use crate::shell::are_told;
 use crate::token::{Refused, Verifier};
 use axum::extract::{MatchedPath, Query, Request, State};
 use axum::http::header::AUTHORIZATION;
@@ -32,7 +33,18 @@ pub(crate) async fn enter(State(gate): State<Arc<Gate>>, mut request: Request, n
     };
     let route = *find(&gate.routes, request.method().as_str(), path.as_str())?;
     gate.admit(&route, &mut request).await?;
-    Ok(next.run(request).await)
+    let subject = subject(&request);
+    let mut response = next.run(request).await;
+    if let Some(subject) = subject {
+        response.extensions_mut().insert(subject);
+    }
+    Ok(response)
+}
+
+/// Who calls, where a line of log is written about every request.
+fn subject(request: &Request) -> Option<Subject> {
+    let caller = request.extensions().get::<Caller>().filter(|_| are_told())?;
+    Some(Subject(caller.subject.clone()))
 }
 
 /// The line of the table that a request is about.

@@ -32,6 +32,13 @@ use tower::ServiceExt;
 /// credentials, times the number of connections.
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Streams that a client may have reset before they were looked at, and faults of its own making, before it is sent away: opening
+/// and resetting costs it nothing (CVE-2023-44487). Honest clients reset what they gave up, one by one.
+const RESET_STREAMS: usize = 20;
+const FAULTY_STREAMS: usize = 256;
+/// Bytes of an answer that are handed to HTTP/2 at once. An answer's memory is reserved until its last byte has left; this is what
+/// each stream may have on top.
+const SEND_BUFFER: usize = 64 * 1024;
 /// hyper's own floor for a buffer; below it panics.
 const LEAST_BUFFER: usize = 8 * 1024;
 /// Pings of HTTP/2, which find a peer that is gone.
@@ -219,6 +226,9 @@ fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.max_concurrent_streams)
+        .max_pending_accept_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(FAULTY_STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(header_list)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,14 +1,14 @@
 //! The shell around every request: what all routes have in common.
 //!
-//! Owns: request ids, the guard around bodies and its draining, the deadline of a request, panics, the wording of errors in the
-//! form of their route, the one line of log for a request that failed, and the counting of requests.
+//! Owns: request ids, the span of a request, the guard around bodies and its draining, the deadline of a request, panics, the wording of errors in the
+//! form of their route, the one line of log for a request that failed, the one for every request where those are wanted, and the counting of requests.
 //! Does not know: credentials (the gate is inside), handlers.
 //! Invariants: every answer carries `X-Request-Id`; an answer to a body that nobody read goes out when the client can read it;
 //! the source of an error stays here.
 
 use crate::access::{Access, Errors, Route};
 use crate::body::{self, Patience};
-use crate::caller::RequestId;
+use crate::caller::{RequestId, Subject, Traced};
 use crate::config::Config;
 use crate::error::Error;
 use crate::gate::allowed;
@@ -16,11 +16,12 @@ use crate::metrics::Requests;
 use crate::panics::caught;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use headwater_core::health::Health;
+use headwater_core::trace::{Kind, Parent, Span};
 use http_body::Body as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ use uuid::Uuid;
 
 /// The header of request ids.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name under which every request is told, at the level debug: `headwater_web::requests=debug` in a filter.
+const REQUESTS: &str = "headwater_web::requests";
 /// The longest id that is taken from a client.
 const LONGEST_ID: usize = 64;
 
@@ -51,22 +54,26 @@ struct Asked {
     version: Version,
     path: Option<MatchedPath>,
     awaits_continue: bool,
+    since: Instant,
+    span: Span,
 }
 
 /// Passes a request on and makes its answer fit to be sent.
 pub(crate) async fn wrap(State(shell): State<Arc<Shell>>, mut request: Request, next: Next) -> Response {
-    let asked = Asked::of(&request);
+    let mut asked = Asked::of(&request);
+    asked.span = shell.span(&asked, request.headers());
     request.extensions_mut().insert(RequestId(asked.id.clone()));
+    request.extensions_mut().insert(Traced(asked.span.context()));
     let (parts, body) = request.into_parts();
     let (body, remainder) = body::guard(body, shell.patience);
-    let answered = caught(timeout(shell.request_timeout, next.run(Request::from_parts(parts, body)))).await;
-    let response = match answered {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => Error::busy("timed_out", "the request took too long", 1).into_response(),
-        Err(panic) => Error::internal(panic).into_response(),
+    let response = if is_framed(&parts.headers) {
+        shell.answer(Request::from_parts(parts, body), next).await
+    } else {
+        drop(body);
+        Error::bad_request("transfer_encoding", "the only Transfer-Encoding that is read here is `chunked`, once").closing().into_response()
     };
     let kept = remainder.drain(asked.awaits_continue, shell.drain_bytes, shell.drain_timeout).await;
-    shell.finish(&asked, response, kept)
+    shell.finish(asked, response, kept)
 }
 
 impl Shell {
@@ -80,6 +87,15 @@ impl Shell {
             drain_bytes: config.drain_bytes,
             drain_timeout: config.drain_timeout,
             health,
+        }
+    }
+
+    /// What comes of a request within its time, whatever its handler does.
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        match caught(timeout(self.request_timeout, next.run(request))).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => Error::busy("timed_out", "the request took too long", 1).into_response(),
+            Err(panic) => Error::internal(panic).into_response(),
         }
     }
 
@@ -97,12 +113,27 @@ impl Shell {
         self.routes.iter().position(|route| route.path == path && route.takes(asked.method.as_str()))
     }
 
-    fn finish(&self, asked: &Asked, response: Response, kept: bool) -> Response {
-        let route = self.route(asked);
+    /// The span of a request, as part of what it says that it is part of. What anyone may ask (probes) is nobody's work.
+    fn span(&self, asked: &Asked, headers: &HeaderMap) -> Span {
+        let Some(route) = self.route(asked).filter(|route| route.access != Access::Public) else { return Span::default() };
+        let parent = headers.get("traceparent").and_then(|text| Parent::parse(text.to_str().ok()?));
+        let mut span = Span::of_parent("request", Kind::Server, parent);
+        span.set("http.request.method", route.method);
+        span.set("http.route", route.path);
+        span
+    }
+
+    fn finish(&self, mut asked: Asked, response: Response, kept: bool) -> Response {
+        let route = self.route(&asked).copied();
         let form = route.map_or(Errors::Problem, |route| route.errors);
-        let response = self.own_words(asked, response);
-        self.requests.ended(self.place(asked), &response, asked.began.elapsed());
-        log(asked, route, &response);
+        let response = self.own_words(&asked, response);
+        self.requests.ended(self.place(&asked), &response, asked.began.elapsed());
+        asked.span.set("http.response.status_code", usize::from(response.status().as_u16()));
+        if response.status().is_server_error() {
+            asked.span.fail();
+        }
+        log(&asked, route.as_ref(), &response);
+        let asked = &asked;
         let closes = !kept || self.health.is_stopping() || response.extensions().get::<Error>().is_some_and(Error::closes);
         let mut response = in_form(response, form);
         if form.are_influx() {
@@ -112,6 +143,8 @@ impl Shell {
         if let Ok(id) = HeaderValue::from_str(&asked.id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
+        // What devices sent is data wherever it is shown, and never a page.
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if closes && asked.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -136,8 +169,21 @@ impl Asked {
             method: request.method().clone(),
             version: request.version(),
             path: request.extensions().get::<MatchedPath>().cloned(),
+            since: Instant::now(),
+            span: Span::default(),
             awaits_continue: request.headers().get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")),
         }
+    }
+}
+
+/// Whether the body came in no other coding than the chunks that the listener has taken off: what is under another one would be
+/// taken for something else by whoever stands in front.
+fn is_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 
@@ -163,6 +209,9 @@ fn in_form(response: Response, form: Errors) -> Response {
 fn log(asked: &Asked, route: Option<&Route>, response: &Response) {
     let status = response.status();
     let error = response.extensions().get::<Error>();
+    if are_told() {
+        tell(asked, route, response);
+    }
     let public = route.is_none_or(|route| route.access == Access::Public);
     if !status.is_server_error() || (public && error.is_none()) {
         return;
@@ -176,6 +225,31 @@ fn log(asked: &Asked, route: Option<&Route>, response: &Response) {
     } else {
         tracing::error!(request.id = id, method, path, status, cause, "could not answer a request");
     }
+}
+
+/// Whether every request is told.
+pub(crate) fn are_told() -> bool {
+    tracing::enabled!(target: REQUESTS, tracing::Level::DEBUG)
+}
+
+/// One line for a request. The template of its route and never its path or query: those hold names, and InfluxDB's tokens.
+fn tell(asked: &Asked, route: Option<&Route>, response: &Response) {
+    let took = asked.since.elapsed().as_secs_f64() * 1000.0;
+    let trace = asked.span.context().map(|context| format!("{:032x}", context.trace_id));
+    let subject = response.extensions().get::<Subject>().map(|subject| subject.0.as_str());
+    tracing::debug!(
+        target: REQUESTS,
+        {
+            request.id = asked.id,
+            method = asked.method.as_str(),
+            path = route.map(|route| route.path),
+            status = response.status().as_u16(),
+            took_ms = (took * 1000.0).round() / 1000.0,
+            subject,
+            trace.id = trace,
+        },
+        "answered a request"
+    );
 }
 
 /// The answer to HEAD: the head of GET's.

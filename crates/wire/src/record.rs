@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! "HWR1"  kind: 1 readings, 2 refused, 3 heartbeat  received_at (signed)  count
+//!         with 0x80 in the kind, right after it: the trace (16 bytes) and the span (8) that it was sent in, big-endian
 //!   readings   n series, each: bytes shared with the start of the text before, with its end, then what is between
 //!              n units,  each: series (less the one before), unit
 //!              count series numbers, each: signed difference to the one before plus one
@@ -21,13 +22,16 @@
 
 mod decode;
 mod encode;
+mod traced;
 
 pub use decode::decode;
 pub use encode::{encode_heartbeat, encode_readings, encode_refused};
+pub use traced::carrying;
 
 use headwater_core::columns::ReadingBatch;
 use headwater_core::dead_letter::{PART_BYTES, Reason};
 use headwater_core::time::Timestamp;
+use headwater_core::trace::Context;
 use uuid::Uuid;
 
 /// What a record begins with: the name and the version of its layout.
@@ -35,6 +39,8 @@ const MAGIC: &[u8; 4] = b"HWR1";
 const KIND_READINGS: u8 = 1;
 const KIND_REFUSED: u8 = 2;
 const KIND_HEARTBEAT: u8 = 3;
+/// In the kind: a place in a trace follows.
+const TRACED: u8 = 0x80;
 
 /// A record, decoded.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ pub struct Decoded {
     pub count: u64,
     /// What it carries.
     pub content: Content,
+    /// The place in a trace that it was sent in, where that was sampled.
+    pub trace: Option<Context>,
 }
 
 /// What a record carries.

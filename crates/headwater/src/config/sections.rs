@@ -122,7 +122,17 @@ impl Default for Logging {
 impl Logging {
     /// Which messages are written.
     pub(crate) fn filter(&self) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-        EnvFilter::builder().parse(&self.filter)
+        Self::parse(&self.filter)
+    }
+
+    /// The filter as it is written.
+    pub(crate) fn text(&self) -> &str {
+        &self.filter
+    }
+
+    /// Reads a filter, such as `info,headwater_ingest=debug`.
+    pub(crate) fn parse(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+        EnvFilter::builder().parse(text)
     }
 
     pub(super) fn validate(&self) -> Option<String> {

@@ -33,6 +33,22 @@ fn the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
+#[cfg(not(feature = "otlp"))]
+fn traces_are_refused_by_the_name_of_what_is_missing() {
+    let problem = "otlp: this binary was built without traces; build it with `--features otlp`";
+    assert_eq!(problems("[otlp]\nendpoint = \"http://c:4318\"", NOTHING), [problem]);
+    assert_eq!(problems("", [("HEADWATER_OTLP__SAMPLING", "1")]).len(), 1);
+}
+
+#[test]
+#[cfg(feature = "otlp")]
+fn traces_have_a_section_of_their_own() {
+    assert!(loaded("[otlp]\nendpoint = \"http://c:4318\"\nsampling = 0.5", NOTHING, Flags::default()).is_ok());
+    assert!(loaded("", [("HEADWATER_OTLP__SAMPLING", "1")], Flags::default()).is_ok());
+    assert!(problems("[otlp]\nendpoint = \"c\"", NOTHING)[0].starts_with("otlp.endpoint: "));
+}
+
+#[test]
 fn the_file_of_the_contract_is_read() {
     let text = r#"
         data_dir = "d"

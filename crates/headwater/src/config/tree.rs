@@ -145,6 +145,14 @@ impl Tree {
         self.problems.extend(problems.into_iter().map(named));
     }
 
+    /// Says why a section cannot be here, should it be.
+    #[cfg(not(feature = "otlp"))]
+    pub(super) fn refuse(&mut self, section: &str, why: &str) {
+        if self.values.remove(section).is_some() {
+            self.problem(section, why);
+        }
+    }
+
     /// All problems, keys that nobody has read among them, and where values come from.
     pub(super) fn finish(mut self) -> (Vec<String>, Origins) {
         let left: Vec<String> = self.values.keys().cloned().collect();

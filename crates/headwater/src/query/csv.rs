@@ -1,6 +1,6 @@
 //! CSV, in the form that the API has: a column for each tag.
 //!
-//! Owns: the columns. Does not know: which rows there are. The API's own CSV is not used: each of its pages has columns for the
+//! Owns: the columns, and what keeps a spreadsheet from taking a text for a formula. Does not know: which rows there are. The API's own CSV is not used: each of its pages has columns for the
 //! tags that occur in it, and some lists have none.
 //!
 //! Invariant: one header, and every row has its columns. Any row may bring another tag, so all rows are put aside first, in
@@ -19,9 +19,19 @@ const TAGS: &str = "tags";
 
 type Tags = BTreeMap<String, Option<String>>;
 
+/// What is done with a text that a spreadsheet would take for a formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Formulas {
+    /// It gets an apostrophe before it, as in the API's CSV of statistics.
+    #[default]
+    Guarded,
+    /// Nothing: raw readings are what `POST /v1/readings` takes, and an apostrophe more would be another device.
+    AsTheyAre,
+}
+
 /// Prints all pages.
-pub(super) fn print(pages: &mut Pages<'_>, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut aside = Aside::default();
+pub(super) fn print(pages: &mut Pages<'_>, formulas: Formulas, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut aside = Aside { formulas, ..Aside::default() };
     while let Some(page) = pages.next_page()? {
         page.rows.iter().try_for_each(|row| aside.put(row))?;
     }
@@ -30,6 +40,7 @@ pub(super) fn print(pages: &mut Pages<'_>, out: &mut impl Write) -> anyhow::Resu
 
 /// Rows that wait until all columns are known.
 struct Aside {
+    formulas: Formulas,
     rows: BufWriter<SpooledTempFile>,
     columns: Vec<String>,
     tags: BTreeSet<String>,
@@ -37,7 +48,8 @@ struct Aside {
 
 impl Default for Aside {
     fn default() -> Self {
-        Self { rows: BufWriter::new(SpooledTempFile::new(IN_MEMORY_BYTES)), columns: Vec::new(), tags: BTreeSet::new() }
+        let rows = BufWriter::new(SpooledTempFile::new(IN_MEMORY_BYTES));
+        Self { formulas: Formulas::default(), rows, columns: Vec::new(), tags: BTreeSet::new() }
     }
 }
 
@@ -54,7 +66,7 @@ impl Aside {
     }
 
     fn print(self, out: &mut impl Write) -> anyhow::Result<()> {
-        let Self { rows, columns, tags } = self;
+        let Self { formulas, rows, columns, tags } = self;
         if columns.is_empty() {
             return Ok(());
         }
@@ -66,19 +78,21 @@ impl Aside {
         });
         write_line(names, out)?;
         for row in serde_json::Deserializer::from_reader(BufReader::new(rows)).into_iter::<Members>() {
-            write_line(cells(&row.context("read rows that were put aside")?, &columns, &tags)?, out)?;
+            write_line(cells(&row.context("read rows that were put aside")?, &columns, &tags, formulas)?, out)?;
         }
         Ok(())
     }
 }
 
-fn cells(row: &Members, columns: &[String], tags: &BTreeSet<String>) -> anyhow::Result<Vec<String>> {
+fn cells(row: &Members, columns: &[String], tags: &BTreeSet<String>, formulas: Formulas) -> anyhow::Result<Vec<String>> {
     let mut own = tags_of(row)?;
     let mut cells = Vec::with_capacity(columns.len() + tags.len());
     for column in columns {
         match column.as_str() {
-            TAGS => cells.extend(tags.iter().map(|tag| own.remove(tag).flatten().unwrap_or_default())),
-            other => cells.push(row.0.iter().find(|(name, _)| name == other).map(|(_, value)| text_of(value)).unwrap_or_default()),
+            TAGS => cells.extend(tags.iter().map(|tag| guarded(own.remove(tag).flatten().unwrap_or_default(), formulas))),
+            other => {
+                cells.push(row.0.iter().find(|(name, _)| name == other).map(|(_, value)| text_of(value, formulas)).unwrap_or_default())
+            }
         }
     }
     Ok(cells)
@@ -92,11 +106,19 @@ fn tags_of(row: &Members) -> anyhow::Result<Tags> {
 }
 
 /// Text without quotes, numbers as they are, nothing for null.
-fn text_of(value: &RawValue) -> String {
+fn text_of(value: &RawValue, formulas: Formulas) -> String {
     match value.get() {
         "null" => String::new(),
-        text => serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned()),
+        text => match serde_json::from_str::<String>(text) {
+            Ok(text) => guarded(text, formulas),
+            Err(_) => text.to_owned(),
+        },
     }
+}
+
+fn guarded(text: String, formulas: Formulas) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    if is_formula && formulas == Formulas::Guarded { format!("'{text}") } else { text }
 }
 
 fn write_line(cells: impl IntoIterator<Item = String>, out: &mut impl Write) -> anyhow::Result<()> {
@@ -125,6 +147,17 @@ mod tests {
         ];
         let expected = "device,tag.hall,tag.line,unit,value\r\n\"a,b\",,,,1.50\r\nc,\"\"\"x\"\"\",3,Cel,-0.1\r\nd,,,,1e300\r\n";
         assert_eq!(printed(&rows), expected);
+    }
+
+    #[test]
+    fn no_text_is_a_formula_unless_it_can_be_sent_back() {
+        let row = RawValue::from_string(r#"{"device":"=1+1","tags":{"t":"@x"},"value":-1.5}"#.to_owned()).unwrap();
+        for (formulas, expected) in [(Formulas::Guarded, "'=1+1,'@x,-1.5\r\n"), (Formulas::AsTheyAre, "=1+1,@x,-1.5\r\n")] {
+            let (mut aside, mut out) = (Aside { formulas, ..Aside::default() }, Vec::new());
+            aside.put(&row).unwrap();
+            aside.print(&mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), format!("device,tag.t,value\r\n{expected}"));
+        }
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Ask {
         if kind.is_empty() { ask } else { ask.header("Content-Type", kind) }
     }
 
+    /// With another method.
+    pub(crate) fn method(mut self, method: &str) -> Self {
+        method.clone_into(&mut self.method);
+        self
+    }
+
     /// With a header.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -76,20 +82,25 @@ impl Ask {
 }
 
 /// Sends, and keeps so many connections for the next request.
-fn agent(idle_connections: usize) -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).proxy(None).timeout_global(Some(ANSWER));
+fn agent(idle_connections: usize, patience: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).proxy(None).timeout_global(Some(patience));
     config.max_idle_connections(idle_connections).build().into()
 }
 
 impl Client {
     /// A client of a server that is not there yet.
     pub(crate) fn nowhere() -> Self {
-        Self { agent: agent(10), base: String::new(), token: String::new() }
+        Self { agent: agent(10, ANSWER), base: String::new(), token: String::new() }
     }
 
     /// The same, on a connection of its own for every request.
     pub(crate) fn without_keep_alive(&self) -> Self {
-        Self { agent: agent(0), ..self.clone() }
+        Self { agent: agent(0, ANSWER), ..self.clone() }
+    }
+
+    /// The same on connections of its own, for what takes the server long work.
+    pub(crate) fn patient(&self) -> Self {
+        Self { agent: agent(0, 10 * ANSWER), ..self.clone() }
     }
 
     /// Asks; `Err` when no whole answer came.

@@ -32,15 +32,21 @@ mod doors;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod exhaustion;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod influx;
+#[cfg(test)]
+mod injection;
 #[cfg(test)]
 mod issuer;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
 mod kafka_faults;
+#[cfg(test)]
+mod logging;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
@@ -83,6 +89,9 @@ mod start;
 mod tokens;
 #[cfg(test)]
 mod tour;
+#[cfg(test)]
+#[cfg(feature = "otlp")]
+mod traces;
 #[cfg(test)]
 mod verify;
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// The `http://…` of the block that a server writes once it is ready.
-fn address_in(said: &str) -> Option<String> {
+pub(crate) fn address_in(said: &str) -> Option<String> {
     let line = said.lines().find(|line| line.trim_start().starts_with("address "))?;
     line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
 }

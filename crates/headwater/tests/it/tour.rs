@@ -84,4 +84,5 @@ fn check(shown: &[&str], said: &str) {
     has(7, &[r#"headwater_store_readings{outcome="stored"}"#, r#"headwater_store_readings{outcome="unsealed"}"#]);
     has(8, &[r#""accepted":1"#]);
     has(9, &["copy is a whole copy", "every checksum right", "no difference"]);
+    has(10, &[r#""for_s":"#]);
 }

@@ -17,6 +17,7 @@ const PARTS: &[&str] = &[
     include_str!("../../openapi/dead-letters.json"),
     include_str!("../../openapi/operation.json"),
     include_str!("../../openapi/metrics.json"),
+    include_str!("../../openapi/logging.json"),
     include_str!("../../openapi/tokens.json"),
     include_str!("../../openapi/documentation.json"),
     include_str!("../../openapi/parameters.json"),

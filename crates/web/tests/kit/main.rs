@@ -5,6 +5,8 @@
 mod application;
 mod connections;
 mod documentation;
+mod floods;
+mod heads;
 mod promises;
 mod providers;
 mod support;

@@ -56,9 +56,9 @@ fn dummy(route: &Route) -> MethodRouter {
     on(MethodFilter::try_from(method).unwrap(), |id: RequestId| async move { format!("ok {}", id.0) })
 }
 
-/// The application of the dummy gateway, rollup, api and issuer.
+/// The application of the dummy gateway, rollup, api, issuer and process.
 pub(crate) fn dummies() -> Router {
-    app(vec![face("gateway"), face("rollup"), face("api"), face("issuer")], &Config::default())
+    app(vec![face("gateway"), face("rollup"), face("api"), face("issuer"), face("process")], &Config::default())
 }
 
 pub(crate) fn app(faces: Vec<Face>, config: &Config) -> Router {

@@ -4,7 +4,7 @@
 //! Invariant: a checksum only says that the bytes are those of their writer; everything else is checked too, and nothing is
 //! allocated that the bytes do not justify.
 
-use super::{Content, Decoded, KIND_HEARTBEAT, KIND_READINGS, KIND_REFUSED, MAGIC, RefusedItem};
+use super::{Content, Decoded, KIND_HEARTBEAT, KIND_READINGS, KIND_REFUSED, MAGIC, RefusedItem, TRACED};
 use crate::sink::{check_id, check_tag};
 use headwater_core::codec::{Damaged, Reader, check_crc, read_times, read_values};
 use headwater_core::columns::{Dictionary, ReadingBatch};
@@ -12,6 +12,7 @@ use headwater_core::dead_letter::Reason;
 use headwater_core::log::{MAX_RECORD_BYTES, MAX_RECORD_READINGS};
 use headwater_core::series::{MAX_TAGS, MAX_UNIT_BYTES, Parts};
 use headwater_core::time::Timestamp;
+use headwater_core::trace::Context;
 use uuid::Uuid;
 
 /// Decodes a record.
@@ -25,16 +26,22 @@ pub fn decode(payload: &[u8]) -> Result<Decoded, Damaged> {
     let mut reader = Reader::new(check_crc(payload)?);
     reader.take(MAGIC.len())?;
     let kind = reader.byte()?;
+    let trace = if kind & TRACED == 0 { None } else { Some(place(&mut reader)?) };
     let received_at = Timestamp(reader.signed()?);
     let count = reader.varint()?;
-    let content = match kind {
+    let content = match kind & !TRACED {
         KIND_READINGS => Content::Readings(readings(&mut reader, count)?),
         KIND_REFUSED => Content::Refused(refused(&mut reader, count)?),
         KIND_HEARTBEAT if count == 0 => Content::Heartbeat,
         _ => return Err(Damaged("an unknown kind of record")),
     };
     reader.finish()?;
-    Ok(Decoded { received_at, count, content })
+    Ok(Decoded { received_at, count, content, trace })
+}
+
+fn place(reader: &mut Reader<'_>) -> Result<Context, Damaged> {
+    let (trace_id, span_id) = (u128::from_be_bytes(reader.array()?), u64::from_be_bytes(reader.array()?));
+    if trace_id == 0 || span_id == 0 { Err(Damaged("a trace without an id")) } else { Ok(Context { trace_id, span_id }) }
 }
 
 fn readings(reader: &mut Reader<'_>, count: u64) -> Result<ReadingBatch, Damaged> {

@@ -48,6 +48,29 @@ fn check_identity(batch: &ReadingBatch) {
     assert_eq!(records.iter().map(|record| record.count).sum::<u64>(), batch.len() as u64);
 }
 
+#[test]
+fn a_record_carries_the_place_in_a_trace_that_it_was_sent_in_or_stays_as_it_is() {
+    let context = Context { trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, span_id: 7 };
+    let plain = encode_readings(&one_reading("d"), AT, &|_| 0);
+    assert_eq!(carrying(plain.clone(), None), plain);
+    let traced = carrying(plain.clone(), Some(context));
+    assert_eq!(traced[0].payload.len(), plain[0].payload.len() + 24);
+    let (decoded, was) = (decode(&traced[0].payload).unwrap(), decode(&plain[0].payload).unwrap());
+    assert_eq!((decoded.trace, was.trace), (Some(context), None));
+    assert_eq!((decoded.received_at, decoded.count), (was.received_at, was.count));
+    check_same(&decoded.content, &was.content);
+    for at in 0..traced[0].payload.len() {
+        let mut changed = traced[0].payload.to_vec();
+        changed[at] ^= 1;
+        assert!(decode(&changed).is_err(), "a changed bit at {at}");
+    }
+}
+
+fn check_same(content: &Content, other: &Content) {
+    let (Content::Readings(content), Content::Readings(other)) = (content, other) else { panic!("readings became refused items") };
+    assert_eq!(readings_of(content), readings_of(other));
+}
+
 fn key() -> impl Strategy<Value = SeriesKey> {
     let text = "([a-zé°/ -]{1,12}|press-[0-9]{1,3})";
     (text, text, prop::collection::btree_map("[a-cé]{1,3}", "[ -~é]{1,6}", 0..4)).prop_map(|(device, metric, tags)| {

@@ -105,6 +105,9 @@ def what_is_well_formed_is_refused_only_for_what_a_schema_cannot_say(ctx, respon
         # Times are in the unit of another parameter, and the bucket names a device.
         said = answer.get("message", answer.get("error"))
         assert said.startswith("partial write: ") and re.search("10 minutes after the receipt|before 1990|the device ", said), said
+    elif path == "/v1/logging":
+        # What a filter is, and a duration, is said in words.
+        assert answer["code"] == "malformed", answer
     elif path == "/v1/token":
         assert answer["error"] in ("invalid_request", "invalid_scope"), answer
     elif answer["code"] == "invalid_parameter":
