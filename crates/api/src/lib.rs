@@ -1,9 +1,10 @@
 //! The role api: store → people.
 //!
 //! Owns: the `GET /v1/…` routes that answer questions: statistics, readings, latest, series, status, dead letters; their
-//! parameters, pages, cursors, entity tags, and the limits on what a query may cost.
+//! parameters, pages, cursors, entity tags, and the limits on what a query may cost; and what people do about dead letters.
 //!
-//! Does not know: which store and which log (it sees [`Queries`] and [`EventLog`]), credentials and scopes (`web` has checked them
+//! Does not know: which store and which log (it sees [`Queries`], [`DeadLetters`] and [`EventLog`]), how input is decoded and appended
+//! ([`Readmission`] takes dead letters in again), credentials and scopes (`web` has checked them
 //! before a handler runs), how readings came in.
 //!
 //! Invariants: memory is bounded for any data and any question (see the modules `engine` and `groups`); the same question about the same
@@ -32,15 +33,17 @@ mod tags;
 mod testing;
 
 pub use config::Config;
+pub use dead_letters::retry::Readmission;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
+use dead_letters::{Tried, retry};
 use engine::Room;
 use failure::Result;
 use headwater_core::clock::Clock;
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
-use headwater_core::store::{Queries, Snapshot};
+use headwater_core::store::{DeadLetters, Queries, Snapshot};
 use headwater_web::{Budget, Face, Probe};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +58,10 @@ const PROBE_WAIT: Duration = Duration::from_secs(2);
 pub struct Deps {
     /// Where answers come from.
     pub store: Arc<dyn Queries>,
+    /// Where it is kept what becomes of dead letters.
+    pub letters: Arc<dyn DeadLetters>,
+    /// The way back for them.
+    pub readmission: Arc<dyn Readmission>,
     /// What the store follows, for `in_flight` and `applied_to`.
     pub log: Arc<dyn EventLog>,
     /// The time of day, for times relative to now.
@@ -74,6 +81,9 @@ pub struct Deps {
 struct Api {
     config: Arc<Config>,
     store: Arc<dyn Queries>,
+    letters: Arc<dyn DeadLetters>,
+    readmission: Arc<dyn Readmission>,
+    tried: Arc<Tried>,
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     answer_budget: Arc<Budget>,
@@ -101,6 +111,9 @@ pub fn face(config: Config, deps: Deps) -> Face {
     let api = Api {
         config: Arc::new(config),
         store: deps.store,
+        letters: deps.letters,
+        readmission: deps.readmission,
+        tried: Arc::default(),
         log: deps.log,
         clock: deps.clock,
         answer_budget: deps.answer_budget,
@@ -115,7 +128,9 @@ pub fn face(config: Config, deps: Deps) -> Face {
         .route("/v1/series", get(series::series))
         .route("/v1/status", get(status::status))
         .route("/v1/dead-letters", get(dead_letters::list))
-        .route("/v1/dead-letters/{id}", get(dead_letters::show))
+        .route("/v1/dead-letters/retry", post(retry::many))
+        .route("/v1/dead-letters/{id}", get(dead_letters::show).delete(retry::discard))
+        .route("/v1/dead-letters/{id}/retry", post(retry::one))
         .with_state(api);
     Face { role: "api", router, probes: vec![probe] }
 }

@@ -6,14 +6,14 @@
 use crate::append::{Appender, public_words};
 use crate::body::{self, Body, BodyError};
 use crate::clock_watch::ClockWatch;
-use crate::content::{Coding, Format};
+use crate::content::{Coding, Format, letter_name};
 use crate::intake::{Intake, Outcome, Parcel, Refusal, Sender};
 use crate::{Config, Deps};
 use axum::http::{HeaderValue, header};
 use headwater_core::clock::Clock;
 use headwater_core::time::Timestamp;
 use headwater_web::{Error, Probe};
-use headwater_wire::Unreadable;
+use headwater_wire::{Precision, Unreadable};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -64,13 +64,18 @@ impl Door {
     ///
     /// # Errors
     /// A body that is not what its coding says becomes a dead letter first.
-    pub(crate) async fn receive(&self, format: Format, coding: Coding, body: axum::body::Body) -> Result<Body, Refusal> {
+    pub(crate) async fn receive(
+        &self,
+        format: Format,
+        precision: Precision,
+        coding: Coding,
+        body: axum::body::Body,
+    ) -> Result<Body, Refusal> {
         match body::read(&self.intake.config, &self.intake.budget, coding, body).await {
             Ok(body) => Ok(body),
             Err(BodyError::Refused(error)) => Err(error.into()),
             Err(BodyError::Broken { encoded, detail }) => {
-                let format = format!("{}+{}", format.as_str(), coding.as_str());
-                self.intake.bury(format, encoded, &detail, self.intake.now()?).await?;
+                self.intake.bury(letter_name(format, coding, precision), encoded, &detail, self.intake.now()?).await?;
                 Err(Refusal::Unreadable(Unreadable { detail, pointer: None }))
             }
         }

@@ -4,6 +4,7 @@ mod append;
 mod bodies;
 mod influx;
 mod readings;
+mod readmission;
 
 use crate::{Config, Deps, Gateway, face};
 use axum::Router;

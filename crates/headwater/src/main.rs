@@ -6,6 +6,7 @@
 mod cli;
 mod client;
 mod config;
+mod dead_letters;
 mod demo;
 mod environment;
 #[cfg(feature = "failpoints")]
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Readings(args) => query::readings(&args, &environment),
         Command::Latest(args) => query::latest(&args, &environment),
         Command::Series(args) => query::series(&args, &environment),
+        Command::DeadLetters(command) => dead_letters::run(&command, &environment),
         Command::Verify(args) => verify::run(&args, &environment),
         Command::Move(args) => moving::run(&args, &environment),
         Command::Seal(args) => seal::run(&args, &environment),

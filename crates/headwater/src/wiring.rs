@@ -12,17 +12,20 @@ use crate::keys::Keys;
 use crate::lifecycle::{Stop, Tasks};
 use anyhow::Context;
 use headwater_api as api;
+use headwater_core::BoxFuture;
 use headwater_core::clock::{Clock, SystemClock};
+use headwater_core::dead_letter::{DeadLetter, Readmitted};
+use headwater_core::glob::DevicePatterns;
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
-use headwater_core::store::{Ingestion, Queries, Sealing};
+use headwater_core::store::{DeadLetters, Ingestion, Queries, Sealing};
 use headwater_core::time::{SECOND, Timestamp};
 use headwater_embedded::Embedded;
 use headwater_gateway::{self as gateway, Gateway};
 use headwater_ingest as ingest;
 use headwater_kafka::KafkaLog;
 use headwater_rollup as rollup;
-use headwater_web::{Budget, Face, Probe};
+use headwater_web::{Budget, Error, Face, Probe, Sent};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,11 +73,26 @@ struct StoreSeams {
     ingestion: Arc<dyn Ingestion>,
     sealing: Arc<dyn Sealing>,
     queries: Arc<dyn Queries>,
+    letters: Arc<dyn DeadLetters>,
 }
 
 impl StoreSeams {
-    fn of<S: Ingestion + Sealing + Queries + 'static>(store: &Arc<S>) -> Self {
-        Self { ingestion: Arc::clone(store) as _, sealing: Arc::clone(store) as _, queries: Arc::clone(store) as _ }
+    fn of<S: Ingestion + Sealing + Queries + DeadLetters + 'static>(store: &Arc<S>) -> Self {
+        Self {
+            ingestion: Arc::clone(store) as _,
+            sealing: Arc::clone(store) as _,
+            queries: Arc::clone(store) as _,
+            letters: Arc::clone(store) as _,
+        }
+    }
+}
+
+/// The gateway's way back for dead letters, as the api takes it.
+struct WayBack(Arc<gateway::Readmission>);
+
+impl api::Readmission for WayBack {
+    fn readmit<'a>(&'a self, letter: &'a DeadLetter, sent: Sent, devices: DevicePatterns) -> BoxFuture<'a, Result<Readmitted, Error>> {
+        Box::pin(self.0.readmit(letter, sent, devices))
     }
 }
 
@@ -91,7 +109,11 @@ pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
     if let config::Store::Postgres(config) = &settings.store
         && needs_store
     {
-        backends.store = Some(StoreSeams::of(&headwater_postgres::open(*config.clone(), clock()).await?));
+        let letters = &settings.dead_letters;
+        let mut config = *config.clone();
+        config.dead_letter_count = letters.quota_letters;
+        config.dead_letter_bytes = letters.quota_bytes.unwrap_or(config.dead_letter_bytes);
+        backends.store = Some(StoreSeams::of(&headwater_postgres::open(config, clock()).await?));
     }
     if let config::Log::Kafka(config) = &settings.log
         && needs_log
@@ -104,7 +126,9 @@ pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
 }
 
 async fn open_embedded(settings: &Settings) -> anyhow::Result<Embedded> {
-    let (dir, limits) = (settings.data_dir.clone(), headwater_embedded::Config::default());
+    let (dir, letters) = (settings.data_dir.clone(), &settings.dead_letters);
+    let mut limits = headwater_embedded::Config { dead_letter_count: letters.quota_letters, ..headwater_embedded::Config::default() };
+    limits.dead_letter_bytes = letters.quota_bytes.unwrap_or(limits.dead_letter_bytes);
     let opening = tokio::task::spawn_blocking(move || headwater_embedded::open(&dir, limits, clock()));
     Ok(opening.await.context("open the data directory")??)
 }
@@ -211,6 +235,7 @@ impl Backends {
 pub(crate) struct Process {
     tasks: Tasks,
     gateway: Option<Gateway>,
+    readmission: Option<Arc<gateway::Readmission>>,
     gateway_stop: CancellationToken,
     ingest_stop: CancellationToken,
     rollup_stop: CancellationToken,
@@ -226,6 +251,7 @@ impl Process {
         let mut process = Self {
             tasks: Tasks::default(),
             gateway: None,
+            readmission: None,
             gateway_stop: CancellationToken::new(),
             ingest_stop: CancellationToken::new(),
             rollup_stop: CancellationToken::new(),
@@ -256,28 +282,42 @@ impl Process {
         let (store, turn) = (Arc::clone(&backends.store()?.sealing), rollup::Turn::default());
         let deps = rollup::Deps { store, clock: clock(), health: self.health.clone(), turn };
         let (config, stop) = (&settings.rollup, &self.rollup_stop);
-        self.tasks.start(ROLLUP, rollup::run(config.clone(), deps.clone(), stop.clone()));
+        let sealing = rollup::run(config.clone(), deps.clone(), stop.clone());
+        let letters = Arc::clone(&backends.store()?.letters);
+        let old = settings.dead_letters.retention().map(|retention| rollup::Letters { store: letters, clock: clock(), retention });
+        let keeping = stop.clone();
+        self.tasks.start(ROLLUP, async {
+            let keeping = async {
+                if let Some(letters) = old {
+                    rollup::keep_letters(letters, keeping).await;
+                }
+                Ok(())
+            };
+            tokio::try_join!(sealing, keeping).map(drop)
+        });
         Ok(rollup::face(config, deps, stop.clone()))
     }
 
     fn faces(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Vec<Face>> {
         let mut faces = Vec::new();
+        let decode_budget = Budget::new(DECODE_BUDGET_BYTES, "decode");
+        let incoming = || {
+            let (log, clock_floor, health) = (backends.log()?, built_at()?, self.health.clone());
+            anyhow::Ok(gateway::Deps { log, clock: clock(), decode_budget: Arc::clone(&decode_budget), clock_floor, health })
+        };
         if settings.runs(Role::Gateway) {
-            let deps = gateway::Deps {
-                log: backends.log()?,
-                clock: clock(),
-                decode_budget: Budget::new(DECODE_BUDGET_BYTES, "decode"),
-                clock_floor: built_at()?,
-                health: self.health.clone(),
-            };
-            let gateway = gateway::face(settings.gateway.clone(), deps, self.gateway_stop.clone());
+            let gateway = gateway::face(settings.gateway.clone(), incoming()?, self.gateway_stop.clone());
             let Face { role, router, probes } = &gateway.face;
             faces.push(Face { role, router: router.clone(), probes: probes.clone() });
             self.gateway = Some(gateway);
         }
         if settings.runs(Role::Api) {
+            let readmission = Arc::new(gateway::Readmission::new(settings.gateway.clone(), incoming()?, self.gateway_stop.clone()));
+            let store = backends.store()?;
             let deps = api::Deps {
-                store: Arc::clone(&backends.store()?.queries),
+                store: Arc::clone(&store.queries),
+                letters: Arc::clone(&store.letters),
+                readmission: Arc::new(WayBack(Arc::clone(&readmission))),
                 log: backends.log()?,
                 clock: clock(),
                 answer_budget: Budget::new(ANSWER_BUDGET_BYTES, "answers"),
@@ -286,6 +326,7 @@ impl Process {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             };
             faces.push(api::face(settings.api.clone(), deps));
+            self.readmission = Some(readmission);
         }
         if settings.runs(Role::Rollup) {
             faces.push(self.start_rollup(settings, backends)?);
@@ -324,9 +365,7 @@ impl Process {
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.health.waiting("process", "it is stopping");
         self.gateway_stop.cancel();
-        if let Some(gateway) = &self.gateway
-            && timeout(DRAIN_GATEWAY, gateway.drained()).await.is_err()
-        {
+        if timeout(DRAIN_GATEWAY, self.appended()).await.is_err() {
             warn!("some requests were still being sent after {} s; they were not acknowledged", DRAIN_GATEWAY.as_secs());
         }
         self.ingest_stop.cancel();
@@ -335,6 +374,16 @@ impl Process {
         let rollup = self.tasks.ended(ROLLUP, DRAIN_ROLLUP).await;
         self.listener_soft.cancel();
         ingest.and(rollup).and(self.close_listener().await)
+    }
+
+    /// Waits until nothing is on its way into the log.
+    async fn appended(&self) {
+        if let Some(gateway) = &self.gateway {
+            gateway.drained().await;
+        }
+        if let Some(readmission) = &self.readmission {
+            readmission.drained().await;
+        }
     }
 
     async fn close_listener(&mut self) -> anyhow::Result<()> {

@@ -20,6 +20,8 @@ mod connections;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod doors;
 #[cfg(test)]
 mod durability;

@@ -78,5 +78,6 @@ fn check(shown: &[&str], said: &str) {
     assert!(shown[4].lines().any(|line| line.starts_with("2026-01-05T08:00:00Z,temperature,") && line.contains(",4,")), "{}", shown[4]);
     has(5, &[r#""count":3"#, r#""min":21.5"#, r#""max":22.4"#, r#""percentile_error":0"#]);
     has(6, &["not_numeric", "hot", "oven", r#""received":10"#, r#""dead":1"#, r#""in_flight":0"#]);
-    has(7, &[r#""accepted":1"#]);
+    has(7, &["accepted", "retried"]);
+    has(8, &[r#""accepted":1"#]);
 }
