@@ -30,6 +30,16 @@ pub(crate) fn of_store(error: StoreError) -> Error {
     }
 }
 
+/// The answer for a change of the store that failed. One whose outcome is not known may be made again.
+pub(crate) fn of_change(error: StoreError) -> Error {
+    match error {
+        StoreError::Unknown(_) | StoreError::Restored(_) => {
+            Error::busy("store_unavailable", "the store cannot be reached", RETRY_AFTER_S).source(error)
+        }
+        error => of_store(error),
+    }
+}
+
 /// The answer for a failed log.
 pub(crate) fn of_log(error: LogError) -> Error {
     if error.is_transient() {

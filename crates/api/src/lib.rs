@@ -1,9 +1,10 @@
 //! The role api: store → people.
 //!
 //! Owns: the `GET /v1/…` routes that answer questions: statistics, readings, latest, series, status, dead letters; their
-//! parameters, pages, cursors, entity tags, and the limits on what a query may cost.
+//! parameters, pages, cursors, entity tags, and the limits on what a query may cost; and what people do about dead letters.
 //!
-//! Does not know: which store and which log (it sees [`Queries`] and [`EventLog`]), credentials and scopes (`web` has checked them
+//! Does not know: which store and which log (it sees [`Queries`], [`DeadLetters`] and [`EventLog`]), how input is decoded and appended
+//! ([`Readmission`] takes dead letters in again), credentials and scopes (`web` has checked them
 //! before a handler runs), how readings came in.
 //!
 //! Invariants: memory is bounded for any data and any question (see the modules `engine` and `groups`); the same question about the same
@@ -36,6 +37,7 @@ mod testing;
 
 pub use cache::CacheCounts;
 pub use config::Config;
+pub use dead_letters::retry::Readmission;
 pub use freshness::follow as follow_freshness;
 pub use metrics::Metrics;
 
@@ -43,14 +45,15 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use cache::Cache;
+use dead_letters::{Tried, retry};
 use engine::{Engine, Room};
 use failure::Result;
 use headwater_core::clock::Clock;
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
-use headwater_core::store::{Queries, Snapshot};
+use headwater_core::store::{DeadLetters, Queries, Snapshot};
 use headwater_core::trace::{Kind, Span};
 use headwater_web::{Budget, Face, Probe, Traced};
 use std::sync::Arc;
@@ -66,6 +69,10 @@ const PROBE_WAIT: Duration = Duration::from_secs(2);
 pub struct Deps {
     /// Where answers come from.
     pub store: Arc<dyn Queries>,
+    /// Where it is kept what becomes of dead letters.
+    pub letters: Arc<dyn DeadLetters>,
+    /// The way back for them.
+    pub readmission: Arc<dyn Readmission>,
     /// What the store follows, for `in_flight` and `applied_to`.
     pub log: Arc<dyn EventLog>,
     /// The time of day, for times relative to now.
@@ -89,6 +96,9 @@ pub struct Deps {
 struct Api {
     config: Arc<Config>,
     store: Arc<dyn Queries>,
+    letters: Arc<dyn DeadLetters>,
+    readmission: Arc<dyn Readmission>,
+    tried: Tried,
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     answer_budget: Arc<Budget>,
@@ -123,6 +133,9 @@ pub fn face(config: Config, deps: Deps) -> Face {
         cache: Cache::new(config.cache_bytes, deps.cache_counts).map(Arc::new),
         config: Arc::new(config),
         store: deps.store,
+        letters: deps.letters,
+        readmission: deps.readmission,
+        tried: deps.metrics.tried.clone(),
         log: deps.log,
         clock: deps.clock,
         answer_budget: deps.answer_budget,
@@ -137,7 +150,9 @@ pub fn face(config: Config, deps: Deps) -> Face {
         .route("/v1/series", get(series::series))
         .route("/v1/status", get(status::status))
         .route("/v1/dead-letters", get(dead_letters::list))
-        .route("/v1/dead-letters/{id}", get(dead_letters::show))
+        .route("/v1/dead-letters/retry", post(retry::many))
+        .route("/v1/dead-letters/{id}", get(dead_letters::show).delete(retry::discard))
+        .route("/v1/dead-letters/{id}/retry", post(retry::one))
         .with_state(api)
         .route_layer(from_fn_with_state(deps.metrics, metrics::measure))
         .layer(from_fn(traced));

@@ -5,6 +5,7 @@
 //! not answer in that time is down and everything else of it is left out, so that nobody takes old figures for new ones.
 
 use crate::cache::CacheCounts;
+use crate::dead_letters::Tried;
 use crate::status;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
@@ -51,13 +52,20 @@ pub struct Metrics {
     cost: Counter,
     deadline: Counter,
     busy: Counter,
+    pub(crate) tried: Tried,
     pub(crate) queryable: Gauge,
     pub(crate) delay: Histogram,
 }
 
 impl Metrics {
     /// Makes the handles, and follows how `store` and the cache are.
-    pub fn new(registry: &mut Registry, store: Arc<dyn Queries>, log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, cache: Arc<CacheCounts>) -> Self {
+    pub fn new(
+        registry: &mut Registry,
+        store: Arc<dyn Queries>,
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        cache: Arc<CacheCounts>,
+    ) -> Self {
         follow_cache(registry, cache);
         let shown = Shown::new(registry);
         registry.source(FRESH, move || {
@@ -82,6 +90,7 @@ impl Metrics {
             cost: refused(registry, "cost"),
             deadline: refused(registry, "deadline"),
             busy: refused(registry, "busy"),
+            tried: Tried::new(registry),
             queryable: registry.heartbeat("queryable"),
             delay: registry.histogram(
                 "headwater_heartbeat_delay_seconds",

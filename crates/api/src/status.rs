@@ -101,6 +101,13 @@ fn write(api: &Api, log: &LogId, totals: &Totals, progress: &[Progress], now: Ti
         json.close(b'}');
     }
     json.close(b']');
+    json.name("dead_letters");
+    json.open(b'{');
+    json.member("kept", &totals.dead_letters);
+    json.member("open", &totals.dead_letters_open);
+    json.member("dropped", &totals.dead_letters_dropped);
+    json.member("discarded", &totals.dead_letters_discarded);
+    json.close(b'}');
     json.close(b'}');
     json.end();
     bytes

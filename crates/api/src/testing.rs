@@ -1,22 +1,24 @@
 //! A face on a store and a log in memory, and requests to it.
 
-use crate::{Config, Deps, Metrics, face};
+use crate::{Config, Deps, Metrics, Readmission, face};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use headwater_contract::builders::{START, store_readings};
-use headwater_contract::{MemoryLog, MemoryStore};
-use headwater_core::clock::ManualClock;
+use headwater_contract::{FaultyStore, MemoryLog, MemoryStore};
+use headwater_core::BoxFuture;
+use headwater_core::clock::{Clock, ManualClock};
+use headwater_core::dead_letter::{DeadLetter, Readmitted, Reason};
 use headwater_core::glob::{DevicePatterns, Glob};
 use headwater_core::health::Health;
 use headwater_core::metrics::{Format, Registry};
 use headwater_core::seal;
 use headwater_core::series::{SHARDS, Shard};
 use headwater_core::store::{LoadBudget, Queries, Replaced, Sealing};
-use headwater_web::{Budget, Caller, Scope, Scopes};
+use headwater_web::{Budget, Caller, Error, Scope, Scopes, Sent};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
 pub(crate) use headwater_contract::builders::{Reading, at, reading};
@@ -33,7 +35,37 @@ pub(crate) struct Stack {
     pub(crate) budget: Arc<Budget>,
     pub(crate) deps: Deps,
     pub(crate) registry: Registry,
+    /// What was taken in again.
+    pub(crate) way_back: Arc<WayBack>,
+    /// The store, as far as dead letters are changed in it.
+    pub(crate) letters: Arc<FaultyStore>,
     router: Router,
+}
+
+/// A way back that takes in what says `good`, half of what says `half`, nothing else, and is busy for what says `busy`.
+pub(crate) struct WayBack {
+    clock: Arc<ManualClock>,
+    /// The bytes that came, with the devices of whoever sent them.
+    pub(crate) came: Mutex<Vec<(String, DevicePatterns)>>,
+}
+
+impl Readmission for WayBack {
+    fn readmit<'a>(&'a self, letter: &'a DeadLetter, sent: Sent, devices: DevicePatterns) -> BoxFuture<'a, Result<Readmitted, Error>> {
+        Box::pin(async move {
+            let edited = sent.body.collect().await.unwrap().to_bytes();
+            let bytes = if edited.is_empty() { letter.bytes.clone() } else { edited.to_vec() };
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            self.came.lock().unwrap().push((text.clone(), devices));
+            let nothing = Readmitted::nothing(self.clock.now(), Reason::NotNumeric, "still no number");
+            match text {
+                text if text.contains("busy") => Err(Error::busy("log_busy", "the log is full", 5)),
+                text if text.contains("large") => Err(Error::too_large(7)),
+                text if text.contains("good") => Ok(Readmitted { accepted: 1, rejected: 0, refused: vec![], ..nothing }),
+                text if text.contains("half") => Ok(Readmitted { accepted: 1, ..nothing }),
+                _ => Ok(nothing),
+            }
+        })
+    }
 }
 
 /// A response that has been read.
@@ -63,8 +95,12 @@ impl Stack {
         let budget = Budget::new(budget_bytes, "answers");
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Arc::clone(&queries), Arc::new(log.clone()), Arc::clone(&clock) as _, Arc::default());
+        let way_back = Arc::new(WayBack { clock: Arc::clone(&clock), came: Mutex::default() });
+        let letters = Arc::new(FaultyStore::new(store.clone()));
         let deps = Deps {
             store: queries,
+            letters: Arc::clone(&letters) as _,
+            readmission: Arc::clone(&way_back) as _,
             log: Arc::new(log.clone()),
             clock: Arc::clone(&clock) as _,
             answer_budget: Arc::clone(&budget),
@@ -75,7 +111,7 @@ impl Stack {
             metrics,
         };
         let router = face(config, deps.clone()).router;
-        Self { store, log, clock, health, budget, deps, registry, router }
+        Self { store, log, clock, health, budget, way_back, letters, deps, registry, router }
     }
 
     /// Commits readings as one batch.
@@ -125,10 +161,24 @@ impl Stack {
         self.ask(uri, caller(DevicePatterns::All), headers).await
     }
 
+    /// Changes something, as a caller of these devices (none: of all).
+    pub(crate) async fn change(&self, method: &str, devices: &[&str], uri: &str, body: impl Into<Body>) -> Got {
+        let devices = match devices {
+            [] => DevicePatterns::All,
+            globs => DevicePatterns::Some(globs.iter().map(|glob| Glob::new(*glob)).collect()),
+        };
+        let request = Request::builder().method(method).uri(uri).extension(caller(devices)).body(body.into()).unwrap();
+        self.answer(request).await
+    }
+
     async fn ask(&self, uri: &str, caller: Caller, headers: &[(header::HeaderName, &str)]) -> Got {
         let mut request = Request::get(uri).body(Body::empty()).unwrap();
         request.extensions_mut().insert(caller);
         request.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())));
+        self.answer(request).await
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Got {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Got { status: parts.status, headers: parts.headers, bytes: body.collect().await.unwrap().to_bytes().to_vec() }

@@ -1,15 +1,16 @@
-//! A store in memory, for tests of roles: [`Ingestion`], [`Sealing`](headwater_core::store::Sealing) and [`Queries`].
+//! A store in memory, for tests of roles: [`Ingestion`], [`Sealing`](headwater_core::store::Sealing), [`Queries`] and
+//! [`DeadLetters`](headwater_core::store::DeadLetters).
 //!
 //! Owns: [`MemoryStore`]. Does not know: who asks. Clones share one store; a clone is what a restart finds again.
 //! Invariants: it passes the suite that the backends pass; a snapshot is a shared copy of the whole state, so no later commit
 //! can be seen by it. One lock, never held across an await. It seals nothing by itself.
 
+mod letters;
 mod sealing;
 mod snapshot;
 
 use headwater_core::BoxFuture;
 use headwater_core::block::OpenBlock;
-use headwater_core::dead_letter::DeadLetter;
 use headwater_core::log::{Gap, LogId, Position};
 use headwater_core::seal::{ChunkKey, Outcomes, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
@@ -18,6 +19,7 @@ use headwater_core::store::{
 };
 use headwater_core::summary::Summary;
 use headwater_core::time::Timestamp;
+use letters::Letter;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +43,8 @@ struct State {
     rollups: BTreeMap<RollupKey, Arc<Summary>>,
     shards: BTreeMap<Shard, ShardRow>,
     letters: BTreeMap<Uuid, Letter>,
+    letters_dropped: u64,
+    letters_discarded: u64,
     gaps: Vec<Gap>,
     series: Vec<Series>,
     ids: BTreeMap<SeriesKey, SeriesId>,
@@ -68,13 +72,6 @@ struct Applied {
     position: Position,
     received: u64,
     dead: u64,
-}
-
-/// A dead letter as far as its parts have come.
-#[derive(Debug, Clone)]
-struct Letter {
-    head: DeadLetter,
-    parts: BTreeMap<u32, Arc<[u8]>>,
 }
 
 impl MemoryStore {
@@ -116,9 +113,11 @@ impl State {
             dead: self.positions.values().map(|applied| applied.dead).sum(),
             unsealed: self.open_readings(),
             positions: self.positions.values().map(|applied| applied.position.clone()).collect(),
-            dead_letters: self.letters.values().filter(|letter| letter.is_whole()).count() as u64,
+            dead_letters: self.whole_letters().count() as u64,
+            dead_letters_open: self.whole_letters().filter(|letter| letter.is_open()).count() as u64,
+            dead_letters_dropped: self.letters_dropped,
+            dead_letters_discarded: self.letters_discarded,
             gaps: self.gaps.len() as u64,
-            ..Totals::default()
         }
     }
 
@@ -148,14 +147,6 @@ impl State {
         Ok(Committed { batch: id, open_readings: self.open_readings() })
     }
 
-    fn keep(&mut self, mut letter: DeadLetter) {
-        let bytes: Arc<[u8]> = std::mem::take(&mut letter.bytes).into();
-        let part = letter.part;
-        let kept =
-            self.letters.entry(letter.id).or_insert_with(|| Letter { head: DeadLetter { part: 0, ..letter }, parts: BTreeMap::new() });
-        kept.parts.entry(part).or_insert(bytes);
-    }
-
     fn register(&mut self, NewSeries { key, unit }: NewSeries, limits: SeriesLimits) -> Registered {
         if let Some(&id) = self.ids.get(&key) {
             if unit.is_some() {
@@ -174,20 +165,6 @@ impl State {
         self.ids.insert(key.clone(), id);
         self.series.push(Series { id, key, unit });
         Registered::As(id)
-    }
-}
-
-impl Letter {
-    fn is_whole(&self) -> bool {
-        self.parts.len() as u64 == u64::from(self.head.parts)
-    }
-
-    fn assembled(&self) -> DeadLetter {
-        DeadLetter { bytes: self.parts.values().flat_map(|part| part.iter().copied()).collect(), ..self.head.clone() }
-    }
-
-    fn len(&self) -> usize {
-        self.parts.values().map(|part| part.len()).sum()
     }
 }
 

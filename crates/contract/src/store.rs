@@ -5,6 +5,7 @@
 //!
 //! No property holds more than two snapshots at a time.
 
+mod attempts;
 mod blocks;
 mod chunks;
 mod commits;
@@ -16,6 +17,7 @@ mod series;
 mod snapshots;
 mod view;
 
+pub use attempts::*;
 pub use blocks::*;
 pub use chunks::*;
 pub use commits::*;
@@ -27,13 +29,13 @@ pub use series::*;
 pub use snapshots::*;
 
 use headwater_core::BoxFuture;
-use headwater_core::store::{Ingestion, Queries, Sealing};
+use headwater_core::store::{DeadLetters, Ingestion, Queries, Sealing};
 use std::sync::Arc;
 
 /// All that a store does.
-pub trait Store: Ingestion + Sealing + Queries {}
+pub trait Store: Ingestion + Sealing + Queries + DeadLetters {}
 
-impl<S: Ingestion + Sealing + Queries> Store for S {}
+impl<S: Ingestion + Sealing + Queries + DeadLetters> Store for S {}
 
 /// Makes the store of one property. Each property gets a new one, and drops what it got before it opens it again.
 pub trait StoreHarness: Send {
@@ -98,6 +100,19 @@ macro_rules! store_suite {
             dead_letters_without_a_device_are_seen_by_those_who_see_all
             paging_dead_letters_gives_each_once
             pages_of_dead_letters_stay_under_their_bytes
+            // attempts.rs
+            a_dead_letter_begins_open_and_seen_once
+            a_dead_letter_that_comes_again_is_counted_and_seen_again
+            a_retry_is_recorded_and_settles_the_letter_when_all_was_accepted
+            retries_are_recorded_together_and_unknown_letters_are_none
+            a_letter_that_comes_again_after_its_retry_is_open_again
+            a_retry_that_was_refused_before_it_was_recorded_leaves_the_letter_open
+            a_discarded_letter_keeps_its_account_and_loses_its_bytes
+            a_letter_that_is_not_whole_is_neither_retried_nor_discarded
+            dead_letters_are_filtered_by_state
+            what_becomes_of_letters_moves_no_count_of_readings
+            dead_letters_that_are_too_old_go_the_oldest_first_and_are_counted
+            what_became_of_letters_survives_a_restart
             // snapshots.rs
             a_snapshot_answers_the_same_before_and_after_a_concurrent_commit
             a_snapshot_sees_the_state_in_which_it_was_taken

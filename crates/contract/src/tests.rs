@@ -23,6 +23,7 @@ fn every_property_is_listed() {
         include_str!("store/replacements.rs"),
         include_str!("store/series.rs"),
         include_str!("store/dead_letters.rs"),
+        include_str!("store/attempts.rs"),
         include_str!("store/snapshots.rs"),
     ];
     for (list, sources) in [(include_str!("event_log.rs"), &event_log[..]), (include_str!("store.rs"), &store)] {

@@ -1,6 +1,6 @@
 //! The second seam: the store, as one narrow trait for each of its users.
 //!
-//! Owns: [`Ingestion`], [`Sealing`], [`Queries`] with [`Snapshot`], and their words. Does not know: SQL, pools, which database.
+//! Owns: [`Ingestion`], [`Sealing`], [`Queries`] with [`Snapshot`], [`DeadLetters`], and their words. Does not know: SQL, pools, which database.
 //!
 //! # Rules for implementers
 //!
@@ -14,11 +14,13 @@
 //! * [`Sealing::load`] reads one snapshot and holds nothing; [`Sealing::replace`] first moves the shard's version by compare-and-set,
 //!   deletes exactly the rows that were loaded, by key, checks how many went, writes the new ones and adds the outcomes; where the
 //!   version or a number is another, it changes nothing and says [`Replaced::Lost`]. Ingest never touches that version.
+//! * A dead letter that comes again (part 0 of an id that is kept) is kept once: its count is added, its history says so
+//!   ([`History::seen_again`](crate::dead_letter::History::seen_again)), its bytes stay as they are. What becomes of letters moves no count of readings.
 //! * No counter row is shared by writers: `received` and `dead` live with the position and are added by the compare-and-set.
 
 use crate::BoxFuture;
 use crate::block::{BlockStats, OpenBlock};
-use crate::dead_letter::{DeadLetter, Reason};
+use crate::dead_letter::{Attempt, DeadLetter, History, KeptLetter, LetterState, Reason};
 use crate::filter::SeriesFilter;
 use crate::log::{Gap, Position};
 use crate::seal::{ChunkKey, Level, Loaded, Outcomes, Replacement, RollupKey, StoredChunk};
@@ -276,10 +278,14 @@ pub struct Totals {
     pub unsealed: u64,
     /// All stored positions, in the order of (log, partition).
     pub positions: Vec<Position>,
-    /// Dead letters that are kept.
+    /// Dead letters that are kept, whatever their state.
     pub dead_letters: u64,
-    /// Dead letters that had to go because of the quota.
+    /// Those of them that are open.
+    pub dead_letters_open: u64,
+    /// Dead letters, not discarded before, that had to go because of the quota or their age.
     pub dead_letters_dropped: u64,
+    /// Dead letters that were ever discarded.
+    pub dead_letters_discarded: u64,
     /// Gaps that were recorded.
     pub gaps: u64,
 }
@@ -306,8 +312,10 @@ pub struct Account {
     pub gaps: Vec<Gap>,
     /// The id of the next new series.
     pub next_series: u64,
-    /// Dead letters that had to go because of the quota.
+    /// Dead letters, not discarded before, that had to go because of the quota or their age.
     pub dead_letters_dropped: u64,
+    /// Dead letters that were ever discarded.
+    pub dead_letters_discarded: u64,
 }
 
 /// Blocks of one shard, in the order of their batches.
@@ -330,6 +338,8 @@ pub struct ChunkStats {
 pub struct DeadLetterQuery {
     /// Only this reason.
     pub reason: Option<Reason>,
+    /// Only this state.
+    pub state: Option<LetterState>,
     /// Only devices that match one of these; empty = all, those without a device included.
     pub devices: Vec<crate::glob::Glob>,
     /// What the caller may see; unless it is all, letters without a device are not seen.
@@ -419,8 +429,23 @@ pub trait Snapshot: Send {
 
     /// A page of dead letters, each put together from its parts, newest first. The bytes of all together stay under
     /// `max_bytes` (at least one is returned), so a page may be shorter than asked for: `true` says that more follow.
-    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>>;
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<KeptLetter>, bool)>>;
 
     /// One dead letter.
-    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>>;
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<KeptLetter>>>;
+}
+
+/// What whoever works on dead letters needs. Letters that are not whole yet do not exist here.
+pub trait DeadLetters: Send + Sync {
+    /// Records tries to take letters in again, each as [`History::attempted`] says, all in one transaction; the answers are in the order
+    /// of the question, `None` where there is no such letter. Durable on return.
+    fn attempted(&self, attempts: Vec<(Uuid, Attempt)>) -> BoxFuture<'_, Result<Vec<Option<History>>>>;
+
+    /// Discards a letter: its account stays until it is the oldest, its bytes go at once. `false` where there is no such letter;
+    /// one that is discarded already is left as it is.
+    fn discard(&self, id: Uuid) -> BoxFuture<'_, Result<bool>>;
+
+    /// Lets letters go that were received before `before`, the oldest first and at most `most`; how many went. They are counted as dropped,
+    /// unless they were discarded.
+    fn expire(&self, before: Timestamp, most: u64) -> BoxFuture<'_, Result<u64>>;
 }

@@ -22,6 +22,7 @@ pub(crate) const LOG: &[Migration] = &[Migration { version: 1, name: "init", sql
 pub(crate) const STORE: &[Migration] = &[
     Migration { version: 1, name: "init", sql: include_str!("../migrations/store/0001_init.sql") },
     Migration { version: 2, name: "sealing", sql: include_str!("../migrations/store/0002_sealing.sql") },
+    Migration { version: 3, name: "letters", sql: include_str!("../migrations/store/0003_letters.sql") },
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -53,7 +53,7 @@ pub(crate) fn open(path: &Path, purpose: Use) -> Result<Connection, OpenError> {
 fn set(conn: &Connection, purpose: Use) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_BYTES)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    conn.set_prepared_statement_cache_capacity(96);
     if purpose == Use::WriteAndShrink {
         // Takes effect only before the first table, and so before WAL.
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;

@@ -5,7 +5,7 @@
 //! Invariant: `received = accepted + skipped + rejected`.
 
 use crate::intake::{Outcome, Refusal};
-use crate::refusals::Reported;
+use crate::refusals::{self, Reported};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -53,10 +53,7 @@ fn members(outcome: &Outcome) -> serde_json::Map<String, serde_json::Value> {
 
 fn named(reported: &Reported) -> serde_json::Value {
     let Reported { place, reason, detail, dead_letter } = reported;
-    let (place, number) = match place {
-        Place::Index(index) => ("index", index),
-        Place::Line(line) => ("line", line),
-    };
+    let (place, number) = refusals::place(*place);
     serde_json::json!({ place: number, "reason": reason, "detail": detail, "dead_letter": dead_letter.to_string() })
 }
 

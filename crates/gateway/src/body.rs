@@ -55,8 +55,15 @@ async fn receive(config: &Config, budget: &Arc<Budget>, body: axum::body::Body) 
     Ok(Body { bytes, reservation })
 }
 
-async fn decoded(config: &Config, coding: Coding, encoded: Body) -> Result<Body, BodyError> {
+/// Takes the coding off.
+///
+/// # Errors
+/// See [`BodyError`].
+pub(crate) async fn decoded(config: &Config, coding: Coding, encoded: Body) -> Result<Body, BodyError> {
     let Body { bytes, mut reservation } = encoded;
+    if coding == Coding::Identity {
+        return Ok(Body { bytes, reservation });
+    }
     match unpack(coding, bytes.clone(), config.max_decoded_bytes, &mut reservation, config.append_wait).await {
         Ok(plain) => {
             drop(bytes);

@@ -1,15 +1,18 @@
 //! What a request says its body is: the format by `Content-Type`, the coding by `Content-Encoding`.
 //!
-//! Owns: [`Format`], [`Coding`], and the closed lists of both. Does not know: the bytes.
+//! Owns: [`Format`], [`Coding`], the closed lists of both, and their names in dead letters. Does not know: the bytes.
 //! Invariant: what is not understood is refused, never guessed.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use headwater_web::Error;
+use headwater_wire::{Precision, letters};
 
 /// What [`Format::of`] accepts, as it is told to people and in `Accept-Post`.
 pub(crate) const MEDIA_TYPES: &str = "application/json, application/x-ndjson, text/csv";
 /// What [`Coding::of`] accepts, as it is told to people and in `Accept-Encoding`.
 const CODINGS: &str = "gzip, zstd, identity";
+/// What [`Format::of_edited`] accepts.
+const EDITED_MEDIA_TYPES: &str = "application/json, application/x-ndjson, text/csv, text/plain (line protocol), application/senml+json";
 
 /// How the bytes of a body become readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(crate) enum Format {
     Ndjson,
     Csv,
     Line,
+    /// Only of what other programs have put into the log.
+    Senml,
 }
 
 impl Format {
@@ -31,7 +36,45 @@ impl Format {
             Self::Ndjson => "ndjson",
             Self::Csv => "csv",
             Self::Line => "line",
+            Self::Senml => "senml",
         }
+    }
+
+    /// The format that a dead letter's name says; none where nothing here reads it.
+    pub(crate) fn of_letter(name: &str) -> Option<Self> {
+        Some(match name {
+            "json" => Self::Json,
+            "ndjson" => Self::Ndjson,
+            letters::CSV | letters::CSV_WITH_HEADER => Self::Csv,
+            "line" => Self::Line,
+            "senml" | letters::SENML_WITH_BASE => Self::Senml,
+            _ => return None,
+        })
+    }
+
+    /// The format that `Content-Type` names for an edited dead letter: beyond those of every write also line protocol and SenML, and without
+    /// one the letter's own.
+    ///
+    /// # Errors
+    /// 415, as for every write.
+    pub(crate) fn of_edited(headers: &HeaderMap, own: Option<Self>) -> Result<Self, Error> {
+        let unsupported = |problem: &str| {
+            Error::unsupported_media("unsupported_media_type", format!("{problem}; accepted are {EDITED_MEDIA_TYPES}"))
+                .header(HeaderName::from_static("accept-post"), HeaderValue::from_static(MEDIA_TYPES))
+        };
+        if !headers.contains_key(header::CONTENT_TYPE) {
+            return own
+                .ok_or_else(|| unsupported("the format of this letter is not known here, so Content-Type has to say what the body is"));
+        }
+        let text = only(headers, &header::CONTENT_TYPE).map_err(|problem| unsupported(&format!("Content-Type is {problem}")))?;
+        let mut parts = text.split(';').map(str::trim);
+        let format = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "text/plain" | "application/vnd.influx.line-protocol" | "application/vnd.influxdb.line-protocol" => Self::Line,
+            "application/senml+json" => Self::Senml,
+            _ => return Self::of(headers).map_err(|_| unsupported("this Content-Type is not accepted")),
+        };
+        parts.try_for_each(check_parameter)?;
+        Ok(format)
     }
 
     /// The format that `Content-Type` names.
@@ -83,6 +126,15 @@ impl Coding {
         }
     }
 
+    /// The coding of a name that dead letters carry; none is `identity`.
+    pub(crate) fn of_letter(name: Option<&str>) -> Self {
+        match name {
+            Some("gzip") => Self::Gzip,
+            Some("zstd") => Self::Zstd,
+            _ => Self::Identity,
+        }
+    }
+
     /// The coding that `Content-Encoding` names; none is `identity`.
     ///
     /// # Errors
@@ -100,6 +152,19 @@ impl Coding {
             _ => Err(unsupported_coding("this Content-Encoding is not accepted")),
         }
     }
+}
+
+/// The name that a dead letter carries: the format, the coding where it is still on the bytes, and what times count where that is
+/// not told by the format.
+pub(crate) fn letter_name(format: Format, coding: Coding, precision: Precision) -> String {
+    let mut name = format.as_str().to_owned();
+    if coding != Coding::Identity {
+        name = format!("{name}+{}", coding.as_str());
+    }
+    if format == Format::Line && precision != Precision::default() {
+        name = format!("{name};precision={}", precision.as_str());
+    }
+    name
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, &'static str> {
@@ -150,6 +215,40 @@ mod tests {
         ];
         for (values, expected) in cases {
             assert_eq!(Format::of(&headers(header::CONTENT_TYPE, values)).ok(), *expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_in_a_dead_letter_comes_back() {
+        use headwater_core::dead_letter::Form;
+        for format in [Format::Json, Format::Ndjson, Format::Csv, Format::Line, Format::Senml] {
+            for (coding, precision) in
+                [(Coding::Identity, Precision::Nanoseconds), (Coding::Gzip, Precision::Seconds), (Coding::Zstd, Precision::Auto)]
+            {
+                let name = letter_name(format, coding, precision);
+                let form = Form::of(&name);
+                assert_eq!((Format::of_letter(form.name), Coding::of_letter(form.coding)), (Some(format), coding), "{name}");
+                let expected = if format == Format::Line { precision } else { Precision::default() };
+                assert_eq!(form.precision.map_or(Some(Precision::default()), Precision::parse), Some(expected), "{name}");
+            }
+        }
+        assert_eq!(letter_name(Format::Line, Coding::Identity, Precision::Nanoseconds), "line");
+        assert_eq!((Format::of_letter("csv+header"), Format::of_letter("record")), (Some(Format::Csv), None));
+    }
+
+    #[test]
+    fn an_edited_letter_is_of_its_own_format_unless_it_says_otherwise() {
+        let cases: &[(&[&str], Option<Format>, Option<Format>)] = &[
+            (&[], Some(Format::Line), Some(Format::Line)),
+            (&[], None, None),
+            (&["application/json"], Some(Format::Line), Some(Format::Json)),
+            (&["text/plain; charset=utf-8"], None, Some(Format::Line)),
+            (&["text/plain; charset=latin1"], None, None),
+            (&["application/senml+json"], None, Some(Format::Senml)),
+            (&["application/x-www-form-urlencoded"], Some(Format::Json), None),
+        ];
+        for (values, own, expected) in cases {
+            assert_eq!(Format::of_edited(&headers(header::CONTENT_TYPE, values), *own).ok(), *expected, "{values:?} of {own:?}");
         }
     }
 

@@ -6,14 +6,14 @@
 use crate::append::{Appender, public_words};
 use crate::body::{self, Body, BodyError};
 use crate::clock_watch::ClockWatch;
-use crate::content::{Coding, Format};
+use crate::content::{Coding, Format, letter_name};
 use crate::intake::{Intake, Outcome, Parcel, Refusal, Sender};
 use crate::{Config, Deps};
 use axum::http::{HeaderValue, header};
 use headwater_core::clock::Clock;
 use headwater_core::time::Timestamp;
 use headwater_web::{Error, Probe};
-use headwater_wire::Unreadable;
+use headwater_wire::{Precision, Unreadable};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -65,14 +65,19 @@ impl Door {
     ///
     /// # Errors
     /// A body that is not what its coding says becomes a dead letter first.
-    pub(crate) async fn receive(&self, format: Format, coding: Coding, body: axum::body::Body) -> Result<Body, Refusal> {
+    pub(crate) async fn receive(
+        &self,
+        format: Format,
+        precision: Precision,
+        coding: Coding,
+        body: axum::body::Body,
+    ) -> Result<Body, Refusal> {
         let came = |bytes| self.intake.metrics.body(format, bytes);
         match body::read(&self.intake.config, &self.intake.budget, coding, body, came).await {
             Ok(body) => Ok(body),
             Err(BodyError::Refused(error)) => Err(error.into()),
             Err(BodyError::Broken { encoded, detail }) => {
-                let kept_as = format!("{}+{}", format.as_str(), coding.as_str());
-                self.intake.bury(format, kept_as, encoded, &detail, self.intake.now()?).await?;
+                self.intake.bury(format, letter_name(format, coding, precision), encoded, &detail, self.intake.now()?).await?;
                 Err(Refusal::Unreadable(Unreadable { detail, pointer: None }))
             }
         }

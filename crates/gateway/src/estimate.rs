@@ -18,7 +18,7 @@ const SHORT_LINE: usize = 12;
 /// What decoding `body` takes at most in addition to it.
 pub(crate) fn before_decoding(format: Format, body: &[u8]) -> usize {
     let readings = match format {
-        Format::Json | Format::Ndjson => count(body, b':'),
+        Format::Json | Format::Ndjson | Format::Senml => count(body, b':'),
         Format::Line => count(body, b'='),
         Format::Csv if is_long(body) => count(body, b'\n'),
         Format::Csv => count(body, b',') + count(body, b'\n'),
@@ -35,7 +35,7 @@ pub(crate) fn after_decoding(batch: &ReadingBatch, refused: &[Refused]) -> usize
 
 /// Items that cannot be readings, where there are so many that refusing each would take more memory than the body.
 fn hopeless_items(format: Format, body: &[u8]) -> usize {
-    if format == Format::Json {
+    if matches!(format, Format::Json | Format::Senml) {
         // An item has more colons than commas, so what is left over are scalars in an array.
         return count(body, b',').saturating_sub(count(body, b':'));
     }

@@ -45,7 +45,7 @@ async fn take(
     let parameters = Parameters::of(uri)?;
     let fallback_device = parameters.required(place)?;
     let sender = Sender { fallback_device: Some(fallback_device), precision: parameters.precision()?, trace, ..caller.into() };
-    let body = door.receive(Format::Line, Coding::of(headers)?, body).await?;
+    let body = door.receive(Format::Line, sender.precision, Coding::of(headers)?, body).await?;
     if body.bytes.trim_ascii().is_empty() {
         return Ok(Outcome::default());
     }

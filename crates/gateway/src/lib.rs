@@ -1,7 +1,7 @@
 //! The role gateway: devices → log.
 //!
 //! Owns: the doors (`POST /v1/readings`, InfluxDB's write routes and their side routes), the limits on what comes through them,
-//! what is answered, and the way from a body to records of the log. Does not know: which log, what becomes of a record, tokens
+//! what is answered, and the way from a body to records of the log, which [`Readmission`] opens to what was refused before. Does not know: which log, what becomes of a record, tokens
 //! (the kit in `web` checks them first and says who calls), the bytes of formats and records (`wire` does).
 //!
 //! Follow a reading: `readings` or `influx` (the door) → `body` (read, decompressed, within limits) → `intake` (decoded,
@@ -26,6 +26,7 @@ mod influx_side;
 mod intake;
 mod metrics;
 mod readings;
+mod readmission;
 mod refusals;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ mod unpack;
 pub use config::Config;
 pub use heartbeat::run as send_heartbeats;
 pub use metrics::Metrics;
+pub use readmission::Readmission;
 
 use door::Door;
 use headwater_core::clock::Clock;

@@ -13,6 +13,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
 use headwater_web::{Caller, Error, Traced};
+use headwater_wire::Precision;
 use std::sync::Arc;
 
 pub(crate) fn routes() -> Router<Arc<Door>> {
@@ -34,7 +35,7 @@ async fn take(door: &Door, sender: Sender, query: Option<&str>, headers: &Header
     let _begun = door.admit()?;
     no_parameters(query)?;
     let (format, coding) = (Format::of(headers)?, Coding::of(headers)?);
-    let body = door.receive(format, coding, body).await?;
+    let body = door.receive(format, Precision::default(), coding, body).await?;
     if body.bytes.trim_ascii().is_empty() {
         return Err(Error::bad_request("empty_body", "the body is empty").into());
     }

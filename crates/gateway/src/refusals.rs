@@ -3,8 +3,7 @@
 //! Owns: their ids, and what the answer says of them. Does not know: which refusals share a letter and what its bytes are (`wire::letters`
 //! does), how they travel, HTTP.
 
-use crate::content::Format;
-use headwater_core::dead_letter::Reason;
+use headwater_core::dead_letter::{Reason, RefusedAgain};
 use headwater_core::time::Timestamp;
 use headwater_wire::record::RefusedItem;
 use headwater_wire::{Place, Refused};
@@ -42,7 +41,7 @@ impl Ids {
 
 /// The dead letters of the refused items of a body, and the first of the refusals as the answer reports them.
 pub(crate) fn of_items(
-    format: Format,
+    letter_name: &str,
     body: &[u8],
     refused: &[Refused],
     ids: &Ids,
@@ -55,12 +54,25 @@ pub(crate) fn of_items(
         reported.extend(refusals.iter().take(room).map(|refused| report(refused, id)));
         id
     };
-    (headwater_wire::letters::of_items(format.as_str(), body, refused, most_bytes, &mut id_of), reported)
+    (headwater_wire::letters::of_items(letter_name, body, refused, most_bytes, &mut id_of), reported)
 }
 
 /// The dead letter of a whole body that could not be read: one malformed thing.
 pub(crate) fn of_body(format: String, bytes: Vec<u8>, detail: String, ids: &Ids) -> RefusedItem {
     RefusedItem { id: ids.make(), reason: Reason::Malformed, detail, device: None, format, count: 1, bytes, part: 0, parts: 1 }
+}
+
+/// What is told of an item that is refused again.
+pub(crate) fn again(refused: &Refused) -> RefusedAgain {
+    RefusedAgain { reason: refused.reason, detail: refused.detail.clone(), place: Some(place(refused.place)) }
+}
+
+/// A place's name and number.
+pub(crate) const fn place(place: Place) -> (&'static str, u64) {
+    match place {
+        Place::Index(index) => ("index", index),
+        Place::Line(line) => ("line", line),
+    }
 }
 
 fn report(refused: &Refused, id: Uuid) -> Reported {

@@ -7,6 +7,7 @@ mod heartbeat;
 mod influx;
 mod metrics;
 mod readings;
+mod readmission;
 
 use crate::{Config, Deps, Gateway, Metrics, face};
 use axum::Router;

@@ -6,6 +6,10 @@ mod operating;
 
 pub(crate) use operating::{Backup, Completions, ConfigCommand, ConfigWanted, Doctor, Restore};
 
+mod dead_letters;
+
+pub(crate) use dead_letters::{Chosen, DeadLetters, Discard, Edit, List, NO_CHOICE, Printed, Retry, Show};
+
 use crate::config::{Flags, Role};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use headwater_simulator::faults::Faults;
@@ -40,6 +44,9 @@ pub(crate) enum Command {
     Latest(Series),
     /// The series that there are.
     Series(Series),
+    /// What was refused, and the way back for it.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Look at everything that is stored: counts, checksums, rollups against readings; beside a running server or without one.
     Verify(Verify),
     /// Move everything from a stopped server's data directory into a new PostgreSQL database; run it again to resume.
@@ -136,7 +143,7 @@ pub(crate) struct RotateKey {
 /// `headwater token issue`.
 #[derive(Debug, Args)]
 pub(crate) struct Issue {
-    /// What it allows, separated by spaces: write:readings read:stats read:readings read:devices read:dead-letters, or admin for all
+    /// What it allows, separated by spaces: write:readings read:stats read:readings read:devices read:dead-letters write:dead-letters, or admin for all
     #[arg(long, required = true, value_name = "SCOPES")]
     pub(crate) scope: Vec<String>,
     /// Only these devices; `*` is any run of characters; repeatable [default: all]
@@ -447,6 +454,12 @@ mod tests {
             &["headwater", "completions", "cmd"],
             &["headwater", "stats", "-o", "ndjson"],
             &["headwater", "import"],
+            &["headwater", "dead-letters"],
+            &["headwater", "dead-letters", "show"],
+            &["headwater", "dead-letters", "show", "x", "--raw", "--json"],
+            &["headwater", "dead-letters", "retry", "x", "--reason", "conflict"],
+            &["headwater", "dead-letters", "discard", "x", "--all"],
+            &["headwater", "dead-letters", "list", "-o", "csv"],
         ] {
             let refused = Cli::try_parse_from(line).unwrap_err();
             assert_eq!(refused.exit_code(), 2, "{line:?}");
@@ -509,6 +522,28 @@ mod tests {
                 "-o",
                 "csv",
             ],
+            &[
+                "headwater",
+                "dead-letters",
+                "list",
+                "--reason",
+                "conflict",
+                "--device",
+                "a*",
+                "--state",
+                "all",
+                "--from",
+                "now-1d",
+                "--limit",
+                "5",
+                "-o",
+                "json",
+            ],
+            &["headwater", "dead-letters", "show", "x", "--raw"],
+            &["headwater", "dead-letters", "retry", "x", "y", "--json"],
+            &["headwater", "dead-letters", "retry", "--device", "a", "--to", "now-1d", "--yes"],
+            &["headwater", "dead-letters", "edit", "x", "--content-type", "text/csv"],
+            &["headwater", "dead-letters", "discard", "--all", "-y"],
             &["headwater", "series", "--json", "--url", "https://host", "--ca-cert", "ca.pem"],
         ] {
             Cli::try_parse_from(line).unwrap();

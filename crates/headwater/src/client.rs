@@ -15,7 +15,7 @@ use crate::{keys, output};
 use anyhow::{Context, anyhow};
 use headwater_simulator::http::Target;
 use headwater_web::trust::Roots;
-use headwater_web::{Scope, Scopes, SigningKey};
+use headwater_web::{Scopes, SigningKey};
 use serde::Deserialize;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -50,7 +50,7 @@ enum Credentials {
 struct Own {
     key: SigningKey,
     settings: Settings,
-    scope: Scope,
+    scopes: Scopes,
     current: Option<(String, Instant)>,
 }
 
@@ -65,8 +65,8 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// The server that flags and environment name, asked with a token that allows `scope`.
-    pub(crate) fn new(remote: &Remote, environment: &Environment, scope: Scope) -> Result<Self, Failure> {
+    /// The server that flags and environment name, asked with a token that allows `scopes`.
+    pub(crate) fn new(remote: &Remote, environment: &Environment, scopes: impl Into<Scopes>) -> Result<Self, Failure> {
         let base = base(remote.url.as_deref().or(environment.url()).unwrap_or(DEFAULT_URL)).map_err(Failure::Usage)?;
         let ca = remote.ca_cert.as_deref().or(environment.ca_cert().map(Path::new));
         let roots = base.starts_with(HTTPS).then(|| Roots::load(ca)).transpose()?;
@@ -79,7 +79,7 @@ impl Client {
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: config.into(), base, roots, credentials: credentials(remote, environment, scope)? })
+        Ok(Self { agent: config.into(), base, roots, credentials: credentials(remote, environment, scopes.into())? })
     }
 
     /// The server, for who sends to it in another way.
@@ -109,6 +109,13 @@ impl Client {
         let bearer = self.credentials.bearer()?;
         let request = self.agent.post(format!("{}{path_and_query}", self.base)).header("Authorization", bearer);
         self.answer(request.header("Content-Type", content_type).send(body))
+    }
+
+    /// Asks to delete.
+    pub(crate) fn delete(&mut self, path: &str) -> anyhow::Result<Answer> {
+        let bearer = self.credentials.bearer()?;
+        let sent = self.agent.delete(format!("{}{path}", self.base)).header("Authorization", bearer).call();
+        self.answer(sent)
     }
 
     fn answer(&self, sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Answer> {
@@ -154,7 +161,7 @@ impl Own {
             return Ok(bearer.clone());
         }
         let ttl = OWN_TTL.min(self.settings.auth.max_ttl);
-        let wanted = Wanted { subject: "headwater-cli", scopes: Scopes::from(self.scope), devices: None, ttl };
+        let wanted = Wanted { subject: "headwater-cli", scopes: self.scopes, devices: None, ttl };
         let bearer = format!("Bearer {}", token::sign(&self.key, &self.settings, wanted)?);
         self.current = Some((bearer.clone(), Instant::now()));
         Ok(bearer)
@@ -162,7 +169,7 @@ impl Own {
 }
 
 /// The token that was given, or the means to sign one.
-fn credentials(remote: &Remote, environment: &Environment, scope: Scope) -> Result<Credentials, Failure> {
+fn credentials(remote: &Remote, environment: &Environment, scopes: Scopes) -> Result<Credentials, Failure> {
     if let Some(path) = &remote.token_file {
         let text = std::fs::read_to_string(path).with_context(|| format!("read the token file {}", path.display()))?;
         return given(&text, &format!("the token file {}", path.display()));
@@ -175,7 +182,7 @@ fn credentials(remote: &Remote, environment: &Environment, scope: Scope) -> Resu
     let key = keys::signing(&settings).context(
         "there is no token: give one by --token-file or HEADWATER_TOKEN, or the server's --data-dir, whose key signs one for five minutes",
     )?;
-    Ok(Credentials::Own(Box::new(Own { key, settings, scope, current: None })))
+    Ok(Credentials::Own(Box::new(Own { key, settings, scopes, current: None })))
 }
 
 fn given(text: &str, origin: &str) -> Result<Credentials, Failure> {

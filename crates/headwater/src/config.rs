@@ -19,7 +19,7 @@ mod tests;
 pub(crate) use auth::Auth;
 pub(crate) use backends::{Log, Store};
 pub(crate) use effective::Section;
-pub(crate) use sections::{Logging, Role};
+pub(crate) use sections::{DeadLetters, Logging, Role};
 pub(crate) use tree::Flags;
 
 use crate::environment::Environment;
@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) log: Log,
     /// `[store]`.
     pub(crate) store: Store,
+    /// `[dead_letters]`.
+    pub(crate) dead_letters: DeadLetters,
     /// `[http]`.
     pub(crate) http: headwater_web::Config,
     /// `[gateway]`.
@@ -136,6 +138,7 @@ fn read(tree: &mut Tree) -> Settings {
         roles: top.roles(),
         log,
         store,
+        dead_letters: tree.read("dead_letters", Keys::All),
         http: tree.read("http", Keys::All),
         gateway: tree.read("gateway", Keys::All),
         ingest: tree.read("ingest", Keys::All),
@@ -155,6 +158,7 @@ fn read(tree: &mut Tree) -> Settings {
     tree.note("log", problems_of_log);
     tree.note("store", problems_of_store);
     tree.note("retention", settings.retention.validate());
+    tree.note("dead_letters", settings.dead_letters.validate());
     tree.note("http", settings.http.validate());
     tree.note("gateway", settings.gateway.validate());
     tree.note("ingest", settings.ingest.validate());

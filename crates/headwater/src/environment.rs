@@ -32,6 +32,11 @@ impl Environment {
         self.set("HEADWATER_CA_CERT")
     }
 
+    /// The program that a person edits texts with, and its arguments.
+    pub(crate) fn editor(&self) -> &str {
+        self.set("VISUAL").or(self.set("EDITOR")).unwrap_or("vi")
+    }
+
     /// The configuration file.
     pub(crate) fn config(&self) -> Option<&str> {
         self.set("HEADWATER_CONFIG")

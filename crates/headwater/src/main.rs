@@ -9,6 +9,7 @@ mod client;
 mod completions;
 mod config;
 mod config_command;
+mod dead_letters;
 mod demo;
 mod doctor;
 mod environment;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Readings(args) => query::readings(&args, &environment),
         Command::Latest(args) => query::latest(&args, &environment),
         Command::Series(args) => query::series(&args, &environment),
+        Command::DeadLetters(command) => dead_letters::run(&command, &environment),
         Command::Verify(args) => verify::run(&args, &environment),
         Command::Move(args) => moving::run(&args, &environment),
         Command::Backup(args) => backup::run(&args, &environment),

@@ -84,11 +84,12 @@ fn retire(account: &mut Account, totals: &mut Totals) {
 
 /// Everything that changes when a store takes something in, or seals.
 fn state_of(totals: &Totals) -> String {
-    let Totals { received, stored, duplicate, conflict, dead, unsealed, positions, dead_letters, dead_letters_dropped, gaps } = totals;
+    let Totals { received, stored, duplicate, conflict, dead, unsealed, positions, gaps, .. } = totals;
+    let letters = [totals.dead_letters, totals.dead_letters_open, totals.dead_letters_dropped, totals.dead_letters_discarded];
     let positions: Vec<String> = positions.iter().map(|p| format!("{}/{}@{}", p.log, p.partition, p.next)).collect();
     format!(
         "received {received}, stored {stored}, duplicate {duplicate}, conflict {conflict}, dead {dead}, unsealed {unsealed}, \
-         letters {dead_letters}+{dead_letters_dropped}, gaps {gaps}, at {}",
+         letters {letters:?}, gaps {gaps}, at {}",
         positions.join(" ")
     )
 }

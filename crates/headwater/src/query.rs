@@ -4,9 +4,9 @@
 //! server checks every parameter.
 
 mod csv;
-mod json;
-mod pages;
-mod table;
+pub(crate) mod json;
+pub(crate) mod pages;
+pub(crate) mod table;
 
 use crate::cli::{self, Asking, Output, Range};
 use crate::client::Client;

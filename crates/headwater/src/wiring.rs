@@ -16,11 +16,14 @@ use crate::lifecycle::{Stop, Tasks};
 use crate::process_metrics;
 use anyhow::Context;
 use headwater_api as api;
+use headwater_core::BoxFuture;
 use headwater_core::clock::{Clock, SystemClock};
+use headwater_core::dead_letter::{DeadLetter, Readmitted};
+use headwater_core::glob::DevicePatterns;
 use headwater_core::health::Health;
 use headwater_core::log::EventLog;
 use headwater_core::metrics::{Appends, Registry};
-use headwater_core::store::{Ingestion, Queries, Sealing};
+use headwater_core::store::{DeadLetters, Ingestion, Queries, Sealing};
 use headwater_core::time::{SECOND, Timestamp};
 use headwater_embedded::Embedded;
 use headwater_gateway::{self as gateway, Gateway};
@@ -28,7 +31,7 @@ use headwater_ingest as ingest;
 use headwater_kafka::KafkaLog;
 use headwater_rollup as rollup;
 use headwater_web::metrics::Connections;
-use headwater_web::{Budget, Face, Probe, Tls};
+use headwater_web::{Budget, Error, Face, Probe, Sent, Tls};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,11 +83,26 @@ struct StoreSeams {
     ingestion: Arc<dyn Ingestion>,
     sealing: Arc<dyn Sealing>,
     queries: Arc<dyn Queries>,
+    letters: Arc<dyn DeadLetters>,
 }
 
 impl StoreSeams {
-    fn of<S: Ingestion + Sealing + Queries + 'static>(store: &Arc<S>) -> Self {
-        Self { ingestion: Arc::clone(store) as _, sealing: Arc::clone(store) as _, queries: Arc::clone(store) as _ }
+    fn of<S: Ingestion + Sealing + Queries + DeadLetters + 'static>(store: &Arc<S>) -> Self {
+        Self {
+            ingestion: Arc::clone(store) as _,
+            sealing: Arc::clone(store) as _,
+            queries: Arc::clone(store) as _,
+            letters: Arc::clone(store) as _,
+        }
+    }
+}
+
+/// The gateway's way back for dead letters, as the api takes it.
+struct WayBack(Arc<gateway::Readmission>);
+
+impl api::Readmission for WayBack {
+    fn readmit<'a>(&'a self, letter: &'a DeadLetter, sent: Sent, devices: DevicePatterns) -> BoxFuture<'a, Result<Readmitted, Error>> {
+        Box::pin(self.0.readmit(letter, sent, devices))
     }
 }
 
@@ -106,7 +124,11 @@ pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
     if let config::Store::Postgres(config) = &settings.store
         && needs_store
     {
-        backends.store = Some(StoreSeams::of(&headwater_postgres::open(*config.clone(), clock()).await?));
+        let letters = &settings.dead_letters;
+        let mut config = *config.clone();
+        config.dead_letter_count = letters.quota_letters;
+        config.dead_letter_bytes = letters.quota_bytes.unwrap_or(config.dead_letter_bytes);
+        backends.store = Some(StoreSeams::of(&headwater_postgres::open(config, clock()).await?));
     }
     if let config::Log::Kafka(config) = &settings.log
         && needs_log
@@ -120,7 +142,9 @@ pub(crate) async fn open(settings: &Checked) -> anyhow::Result<Backends> {
 }
 
 async fn open_embedded(settings: &Settings, metrics: headwater_embedded::Metrics) -> anyhow::Result<Embedded> {
-    let (dir, limits) = (settings.data_dir.clone(), headwater_embedded::Config::default());
+    let (dir, letters) = (settings.data_dir.clone(), &settings.dead_letters);
+    let mut limits = headwater_embedded::Config { dead_letter_count: letters.quota_letters, ..headwater_embedded::Config::default() };
+    limits.dead_letter_bytes = letters.quota_bytes.unwrap_or(limits.dead_letter_bytes);
     let opening = tokio::task::spawn_blocking(move || headwater_embedded::open_with(&dir, limits, clock(), metrics));
     Ok(opening.await.context("open the data directory")??)
 }
@@ -248,6 +272,7 @@ impl Backends {
 pub(crate) struct Process {
     tasks: Tasks,
     gateway: Option<Gateway>,
+    readmission: Option<Arc<gateway::Readmission>>,
     gateway_stop: CancellationToken,
     ingest_stop: CancellationToken,
     rollup_stop: CancellationToken,
@@ -272,6 +297,7 @@ impl Process {
         let mut process = Self {
             tasks: Tasks::default(),
             gateway: None,
+            readmission: None,
             gateway_stop: CancellationToken::new(),
             ingest_stop: CancellationToken::new(),
             rollup_stop: CancellationToken::new(),
@@ -306,22 +332,24 @@ impl Process {
         let metrics = rollup::Metrics::new(&mut self.registry);
         let deps = rollup::Deps { store, clock: clock(), health: self.health.clone(), turn, metrics };
         let (config, stop) = (&settings.rollup, &self.rollup_stop);
-        self.tasks.start(ROLLUP, rollup::run(config.clone(), deps.clone(), stop.clone()));
+        let sealing = rollup::run(config.clone(), deps.clone(), stop.clone());
+        let letters = Arc::clone(&backends.store()?.letters);
+        let old = settings.dead_letters.retention().map(|retention| rollup::Letters { store: letters, clock: clock(), retention });
+        let keeping = stop.clone();
+        self.tasks.start(ROLLUP, async {
+            let keeping = async {
+                if let Some(letters) = old {
+                    rollup::keep_letters(letters, keeping).await;
+                }
+                Ok(())
+            };
+            tokio::try_join!(sealing, keeping).map(drop)
+        });
         Ok(rollup::face(config, deps, stop.clone()))
     }
 
     /// Makes the role's face, and starts its heartbeat.
-    fn start_gateway(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Face> {
-        let decode_budget = Budget::new(DECODE_BUDGET_BYTES, "decode");
-        headwater_web::metrics::budget(&mut self.registry, "decode", &decode_budget);
-        let deps = gateway::Deps {
-            log: backends.log()?,
-            clock: clock(),
-            decode_budget,
-            clock_floor: built_at()?,
-            health: self.health.clone(),
-            metrics: gateway::Metrics::new(&mut self.registry),
-        };
+    fn start_gateway(&mut self, settings: &Checked, deps: gateway::Deps) -> Face {
         let (config, stop) = (&settings.gateway, &self.gateway_stop);
         if config.heartbeat.is_some() {
             let beating = gateway::send_heartbeats(config.clone(), deps.clone(), stop.clone());
@@ -334,19 +362,22 @@ impl Process {
         let Face { role, router, probes } = &gateway.face;
         let face = Face { role, router: router.clone(), probes: probes.clone() };
         self.gateway = Some(gateway);
-        Ok(face)
+        face
     }
 
     /// Makes the role's face, and starts to follow how fresh answers are.
-    fn start_api(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Face> {
+    fn start_api(&mut self, settings: &Checked, backends: &Backends, incoming: gateway::Deps) -> anyhow::Result<Face> {
         let answer_budget = Budget::new(ANSWER_BUDGET_BYTES, "answers");
         headwater_web::metrics::budget(&mut self.registry, "answers", &answer_budget);
+        let readmission = Arc::new(gateway::Readmission::new(settings.gateway.clone(), incoming, self.gateway_stop.clone()));
         let (store, log) = (Arc::clone(&backends.store()?.queries), backends.log()?);
         let cache_counts = Arc::default();
         let deps = api::Deps {
             metrics: api::Metrics::new(&mut self.registry, Arc::clone(&store), Arc::clone(&log), clock(), Arc::clone(&cache_counts)),
             cache_counts,
             store,
+            letters: Arc::clone(&backends.store()?.letters),
+            readmission: Arc::new(WayBack(Arc::clone(&readmission))),
             log,
             clock: clock(),
             answer_budget,
@@ -354,6 +385,7 @@ impl Process {
             roles: settings.roles.iter().map(ToString::to_string).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
+        self.readmission = Some(readmission);
         let (following, stop) = (api::follow_freshness(deps.clone()), self.listener_soft.clone());
         self.tasks.start(FRESHNESS, async move {
             stop.run_until_cancelled(following).await;
@@ -364,11 +396,23 @@ impl Process {
 
     fn faces(&mut self, settings: &Checked, backends: &Backends) -> anyhow::Result<Vec<Face>> {
         let mut faces = Vec::new();
+        let decode_budget = Budget::new(DECODE_BUDGET_BYTES, "decode");
+        if settings.runs(Role::Gateway) || settings.runs(Role::Api) {
+            headwater_web::metrics::budget(&mut self.registry, "decode", &decode_budget);
+        }
+        let health = self.health.clone();
+        let incoming = |metrics| {
+            let (log, clock_floor, health) = (backends.log()?, built_at()?, health.clone());
+            anyhow::Ok(gateway::Deps { log, clock: clock(), decode_budget: Arc::clone(&decode_budget), clock_floor, health, metrics })
+        };
         if settings.runs(Role::Gateway) {
-            faces.push(self.start_gateway(settings, backends)?);
+            let deps = incoming(gateway::Metrics::new(&mut self.registry))?;
+            faces.push(self.start_gateway(settings, deps));
         }
         if settings.runs(Role::Api) {
-            faces.push(self.start_api(settings, backends)?);
+            // What is taken in again is counted by its letters, not as what devices sent.
+            let deps = incoming(gateway::Metrics::default())?;
+            faces.push(self.start_api(settings, backends, deps)?);
         }
         if settings.runs(Role::Rollup) {
             faces.push(self.start_rollup(settings, backends)?);
@@ -424,9 +468,7 @@ impl Process {
         self.health.stopping();
         tokio::time::sleep(delay).await;
         self.gateway_stop.cancel();
-        if let Some(gateway) = &self.gateway
-            && timeout(DRAIN_GATEWAY, gateway.drained()).await.is_err()
-        {
+        if timeout(DRAIN_GATEWAY, self.appended()).await.is_err() {
             warn!("some requests were still being sent after {} s; they were not acknowledged", DRAIN_GATEWAY.as_secs());
         }
         self.ingest_stop.cancel();
@@ -435,6 +477,16 @@ impl Process {
         let rollup = self.tasks.ended(ROLLUP, DRAIN_ROLLUP).await;
         self.listener_soft.cancel();
         ingest.and(rollup).and(self.close_listener().await)
+    }
+
+    /// Waits until nothing is on its way into the log.
+    async fn appended(&self) {
+        if let Some(gateway) = &self.gateway {
+            gateway.drained().await;
+        }
+        if let Some(readmission) = &self.readmission {
+            readmission.drained().await;
+        }
     }
 
     async fn close_listener(&mut self) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use crate::batch::Pending;
 use crate::foreign;
 use crate::registry::{Known, Registry};
 use headwater_core::columns::ReadingBatch;
-use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
+use headwater_core::dead_letter::{DeadLetter, Origin, PART_BYTES, Reason};
 use headwater_core::log::{LogId, StoredRecord};
 use headwater_core::series::{Parts, SeriesId, SeriesKey};
 use headwater_core::store::NewSeries;
@@ -170,41 +170,60 @@ fn take_readings(pending: &mut Pending, batch: &ReadingBatch, ids: &[Known]) {
     }
 }
 
-/// One dead letter for each series of the record that is beyond a limit, with all its readings as JSON.
+/// Dead letters of each series of the record that is beyond a limit, with all its readings as JSON. Their ids are made of what they hold: the
+/// same readings, sent or taken in again, are the same letter.
 fn refused_series(batch: &ReadingBatch, ids: &[Known], origin: &Origin, received_at: Timestamp, letters: &mut Vec<DeadLetter>) -> u64 {
     let mut dead = 0;
     for (index, known) in ids.iter().enumerate() {
         let Known::Refused(limit) = known else { continue };
-        let key = batch.dictionary.key(index as u32);
-        let rows: Vec<serde_json::Value> = (0..batch.len())
-            .filter(|&i| batch.series[i] as usize == index)
-            .map(|i| reading_json(key, batch.times[i], batch.values[i]))
-            .collect();
-        let count = rows.len() as u64;
-        dead += count;
-        letters.push(DeadLetter {
-            id: made_id(origin, index),
-            received_at,
-            reason: Reason::SeriesLimit,
-            detail: format!("a new series beyond the limit {limit}"),
-            device: Some(Parts::of(key).device.to_owned()),
-            format: "json".to_owned(),
-            count,
-            bytes: serde_json::Value::Array(rows).to_string().into_bytes(),
-            part: 0,
-            parts: 1,
-            origin: Some(origin.clone()),
-        });
+        let (key, unit) = (batch.dictionary.key(index as u32), batch.dictionary.unit(index as u32));
+        let of_series = (0..batch.len()).filter(|&i| batch.series[i] as usize == index);
+        for (bytes, count) in arrays(of_series.map(|i| reading_json(key, unit, batch.times[i], batch.values[i]).to_string())) {
+            dead += count;
+            letters.push(DeadLetter {
+                id: Uuid::new_v5(&Uuid::NAMESPACE_OID, &[b"headwater:series_limit:", &bytes[..]].concat()),
+                received_at,
+                reason: Reason::SeriesLimit,
+                detail: format!("a new series beyond the limit {limit}"),
+                device: Some(Parts::of(key).device.to_owned()),
+                format: "json".to_owned(),
+                count,
+                bytes,
+                part: 0,
+                parts: 1,
+                origin: Some(origin.clone()),
+            });
+        }
     }
     dead
 }
 
+/// Rows as JSON arrays that each fit one part of a letter, with the number of their rows.
+fn arrays(rows: impl Iterator<Item = String>) -> Vec<(Vec<u8>, u64)> {
+    let mut arrays: Vec<(Vec<u8>, u64)> = Vec::new();
+    for row in rows {
+        match arrays.last_mut().filter(|(bytes, _)| bytes.len() + row.len() + 2 <= PART_BYTES) {
+            Some((bytes, count)) => {
+                bytes.push(b',');
+                bytes.extend_from_slice(row.as_bytes());
+                *count += 1;
+            }
+            None => arrays.push(([b"[", row.as_bytes()].concat(), 1)),
+        }
+    }
+    arrays.iter_mut().for_each(|(bytes, _)| bytes.push(b']'));
+    arrays
+}
+
 /// A reading as `POST /v1/readings` takes it.
-fn reading_json(key: &str, time: i64, value: f64) -> serde_json::Value {
+fn reading_json(key: &str, unit: Option<&str>, time: i64, value: f64) -> serde_json::Value {
     let parts = Parts::of(key);
     let mut row = serde_json::json!({
         "device": parts.device, "metric": parts.metric, "ts": Timestamp(time).to_string(), "value": value,
     });
+    if let Some(unit) = unit {
+        row["unit"] = unit.into();
+    }
     if !parts.has_no_tags() {
         row["tags"] =
             parts.tags().map(|(name, value)| (name.to_owned(), serde_json::Value::from(value))).collect::<serde_json::Map<_, _>>().into();

@@ -100,6 +100,7 @@ fn begins_as_json(payload: &[u8]) -> bool {
 fn decode(format: Format, record: &StoredRecord, said: &Foreign, device_tags: &[String]) -> Result<Decoded, Unreadable> {
     let context = Context {
         received_at: record.received_at,
+        now: record.received_at,
         devices: &DevicePatterns::All,
         own_device: said.key.as_deref().filter(|key| !key.is_empty()),
         device_tags,

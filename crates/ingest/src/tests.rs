@@ -5,7 +5,7 @@ mod foreign;
 use crate::{Config, Deps, GROUP, Metrics, run};
 use headwater_contract::builders::{Reading, START, at, reading, reading_batch};
 use headwater_contract::{FaultyLog, FaultyStore, LogCall, MemoryLog, MemoryStore, StoreCall, eventually, within};
-use headwater_core::dead_letter::{DeadLetter, Reason};
+use headwater_core::dead_letter::{KeptLetter, Reason};
 use headwater_core::filter::SeriesFilter;
 use headwater_core::health::Health;
 use headwater_core::log::{EventLog, LogError, LogId, Position, Record};
@@ -77,7 +77,7 @@ impl Stage {
         merged.times.into_iter().zip(merged.values).collect()
     }
 
-    async fn letters(&self) -> Vec<DeadLetter> {
+    async fn letters(&self) -> Vec<KeptLetter> {
         let query = DeadLetterQuery { limit: 1000, ..DeadLetterQuery::default() };
         self.snapshot().await.dead_letters(&query, usize::MAX).await.unwrap().0
     }
@@ -279,6 +279,25 @@ async fn readings_of_series_beyond_a_limit_become_dead_letters_and_all_adds_up()
     assert_eq!(json[1], serde_json::json!({"device": "a", "metric": "u", "ts": at(1).to_string(), "value": 3.0}));
     assert_eq!(stage.series("a", "t").await.len(), 2);
     assert!(stage.series("a", "u").await.is_empty());
+}
+
+#[tokio::test]
+async fn the_same_readings_beyond_a_limit_are_one_letter_however_often_they_come() {
+    let stage = Stage::start(Config { series_per_device: 1, ..quick() });
+    let beyond = [reading("a", "u").unit("K").value(2.0), reading("a", "u").unit("K").at(at(1)).value(3.0)];
+    stage.send(&[reading("a", "t")]).await;
+    for _ in 0..3 {
+        stage.send(&beyond).await;
+        stage.settled().await;
+    }
+    stage.send(&[reading("a", "u").unit("K").value(2.5)]).await;
+    stage.settled().await;
+    let letters = stage.letters().await;
+    let told: Vec<_> = letters.iter().map(|letter| (letter.count, letter.history.seen)).collect();
+    assert_eq!((letters.len(), told.contains(&(6, 3)), told.contains(&(1, 1))), (2, true, true), "{told:?}");
+    let totals = stage.snapshot().await.totals().await.unwrap();
+    assert_eq!((totals.received, totals.dead), (8, 7), "letters sum to what is dead");
+    assert!(letters.iter().all(|letter| String::from_utf8_lossy(&letter.bytes).contains(r#""unit":"K""#)));
 }
 
 #[tokio::test]

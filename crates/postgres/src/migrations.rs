@@ -21,6 +21,7 @@ pub(crate) const ALL: &[Migration] = &[
     Migration { version: 1, name: "init", sql: include_str!("sql/0001_init.sql") },
     Migration { version: 2, name: "views", sql: include_str!("sql/0002_views.sql") },
     Migration { version: 3, name: "moves", sql: include_str!("sql/0003_moves.sql") },
+    Migration { version: 4, name: "letters", sql: include_str!("sql/0004_letters.sql") },
 ];
 
 const CREATE: &str = include_str!("sql/migrations_create.sql");

@@ -1,7 +1,7 @@
 //! The role rollup: store → store. Open readings become chunks and rollups.
 //!
 //! Owns: which shard is sealed when (`policy`), a step for a shard (`work`), the rounds (`role`), sealing everything for whoever asks
-//! (`everything`, and `face`: `POST /v1/seal`). Does not know: which store; how chunks and rollups are made (`core::seal`, pure); the log;
+//! (`everything`, and `face`: `POST /v1/seal`); and that dead letters that are too old go (`letters`). Does not know: which store; how chunks and rollups are made (`core::seal`, pure); the log;
 //! what is answered to questions, which is the same sealed or not.
 //!
 //! Invariants: everything that is written is load → pure function → replace, so any number of sealers may work on one store, and a sealer
@@ -9,6 +9,7 @@
 
 mod everything;
 mod face;
+mod letters;
 mod metrics;
 mod policy;
 mod role;
@@ -17,6 +18,7 @@ mod tests;
 mod work;
 
 pub use face::face;
+pub use letters::{Letters, keep_letters};
 pub use metrics::Metrics;
 pub use work::Turn;
 

@@ -10,7 +10,7 @@ use headwater_contract::builders::{Reading, START, at, reading, seal_all, store_
 use headwater_contract::{FaultyStore, MemoryStore, StoreCall, eventually, within};
 use headwater_core::chunk::Chunk;
 use headwater_core::clock::ManualClock;
-use headwater_core::dead_letter::{DeadLetter, Reason};
+use headwater_core::dead_letter::{KeptLetter, Reason};
 use headwater_core::filter::SeriesFilter;
 use headwater_core::health::Health;
 use headwater_core::series::Shard;
@@ -112,7 +112,7 @@ impl Stage {
         all
     }
 
-    async fn letters(&self) -> Vec<DeadLetter> {
+    async fn letters(&self) -> Vec<KeptLetter> {
         let query = DeadLetterQuery { limit: 1000, ..DeadLetterQuery::default() };
         self.snapshot().await.dead_letters(&query, usize::MAX).await.unwrap().0
     }
@@ -290,6 +290,7 @@ async fn a_conflict_becomes_one_dead_letter_however_often_it_comes() {
     assert_eq!((letter.reason, letter.device.as_deref(), letter.received_at), (Reason::Conflict, Some("a"), START.plus(DAY)));
     let body: Value = serde_json::from_slice(&letter.bytes).unwrap();
     assert_eq!((&body["value"], &body["kept"]), (&json!(2.5), &json!(1.0)));
+    assert_eq!((letter.count, letter.history.seen), (3, 2), "it counts as often as it lost, and sealing found it twice");
 }
 
 #[tokio::test]

@@ -167,11 +167,15 @@ impl Sealer {
     }
 }
 
-/// One letter for each (series, time, lost value).
+/// One letter for each (series, time, lost value), which counts as often as that value has lost.
 fn letters(conflicts: &[Conflict], keys: &BTreeMap<SeriesId, SeriesKey>, now: Timestamp) -> Vec<DeadLetter> {
     let mut letters = seal::letters(conflicts, keys, now);
     letters.sort_by_key(|letter| letter.id);
-    letters.dedup_by_key(|letter| letter.id);
+    letters.dedup_by(|again, first| {
+        let same = again.id == first.id;
+        first.count += if same { again.count } else { 0 };
+        same
+    });
     letters
 }
 

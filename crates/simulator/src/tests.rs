@@ -197,6 +197,7 @@ fn decoded(format: Format, body: &[u8]) -> Decoded {
     let tags = ["device".to_owned()];
     let context = Context {
         received_at: START.plus(HOUR),
+        now: START.plus(HOUR),
         devices: &DevicePatterns::All,
         own_device: None,
         device_tags: &tags,

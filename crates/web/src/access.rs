@@ -18,14 +18,23 @@ pub enum Scope {
     ReadDevices,
     /// See what was refused.
     ReadDeadLetters,
+    /// Take what was refused in again, or discard it.
+    WriteDeadLetters,
     /// Everything.
     Admin,
 }
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 6] =
-        [Self::WriteReadings, Self::ReadStats, Self::ReadReadings, Self::ReadDevices, Self::ReadDeadLetters, Self::Admin];
+    pub const ALL: [Self; 7] = [
+        Self::WriteReadings,
+        Self::ReadStats,
+        Self::ReadReadings,
+        Self::ReadDevices,
+        Self::ReadDeadLetters,
+        Self::WriteDeadLetters,
+        Self::Admin,
+    ];
 
     /// The word used in tokens.
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +44,7 @@ impl Scope {
             Self::ReadReadings => "read:readings",
             Self::ReadDevices => "read:devices",
             Self::ReadDeadLetters => "read:dead-letters",
+            Self::WriteDeadLetters => "write:dead-letters",
             Self::Admin => "admin",
         }
     }
@@ -200,6 +210,9 @@ pub const ROUTES: &[Route] = &[
     api("/v1/status", Access::AnyToken),
     api("/v1/dead-letters", Access::Scope(Scope::ReadDeadLetters)),
     api("/v1/dead-letters/{id}", Access::Scope(Scope::ReadDeadLetters)),
+    dead_letters("POST", "/v1/dead-letters/retry"),
+    dead_letters("POST", "/v1/dead-letters/{id}/retry"),
+    dead_letters("DELETE", "/v1/dead-letters/{id}"),
     Route { method: "POST", path: "/v1/seal", access: Access::Scope(Scope::Admin), errors: Errors::Problem, role: "rollup" },
     // Who asks for a token brings its own credentials, of another kind.
     Route { method: "POST", path: "/v1/token", access: Access::Public, errors: Errors::OAuth, role: "issuer" },
@@ -227,6 +240,11 @@ const fn api(path: &'static str, access: Access) -> Route {
 
 const fn process(method: &'static str, path: &'static str) -> Route {
     Route { method, path, access: Access::Scope(Scope::Admin), errors: Errors::Problem, role: "process" }
+}
+
+/// What changes dead letters; it is beside what shows them.
+const fn dead_letters(method: &'static str, path: &'static str) -> Route {
+    Route { method, path, access: Access::Scope(Scope::WriteDeadLetters), errors: Errors::Problem, role: "api" }
 }
 
 const fn web(path: &'static str) -> Route {

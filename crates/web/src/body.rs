@@ -1,6 +1,6 @@
 //! Bodies of requests: limits on time while they are read, and what is done with what nobody read.
 //!
-//! Owns: [`read_body`] for handlers; the guard around every body, and draining, for the shell. Does not know: what is in a body.
+//! Owns: [`read_body`] and [`Sent`] for handlers; the guard around every body, and draining, for the shell. Does not know: what is in a body.
 //! Invariants: a body that does not come ends in a 408; waiting for the client is bounded, waiting of the server (for a budget)
 //! is not held against the client; memory is taken as bytes arrive, never because a client announced them.
 
@@ -8,7 +8,7 @@ use crate::budget::Reservation;
 use crate::config::Config;
 use crate::error::Error;
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -20,6 +20,15 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 /// The first piece of memory taken for a body whose length is not known: most bodies are smaller.
 const FIRST_PIECE: usize = 16 * 1024;
+
+/// What a request says of its body, and the body, for a handler that hands both on. By default nothing was sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// The request's headers.
+    pub headers: HeaderMap,
+    /// Its body, unread.
+    pub body: Body,
+}
 
 /// The whole of a body of at most `limit` bytes, as it was sent (not decompressed). `reservation` is grown to what is held, in
 /// steps as the bytes arrive, each waiting for as long as the reservation's first taking was allowed to.

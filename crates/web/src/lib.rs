@@ -43,7 +43,7 @@ pub mod trust;
 mod verifier;
 
 pub use access::{Access, Errors, ROUTES, Route, Scope, Scopes};
-pub use body::read_body;
+pub use body::{Sent, read_body};
 pub use budget::{Budget, Reservation};
 pub use caller::{Caller, RequestId, Traced};
 pub use config::Config;

@@ -57,7 +57,8 @@ impl Lines<'_, '_> {
     fn line(&mut self, item: &Item, fields: &[Cow<'_, str>]) {
         let n_metrics = self.count(fields);
         if let Err(problem) = self.readings(item, fields, n_metrics) {
-            let device = self.header.device.map(|at| &*fields[at]).filter(|device| !device.is_empty());
+            let named = self.header.device.map(|at| &*fields[at]).filter(|device| !device.is_empty());
+            let device = named.or(self.sink.context.own_device);
             self.sink.refuse(item, problem, device, n_metrics.max(1));
         }
     }

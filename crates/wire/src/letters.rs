@@ -6,14 +6,22 @@
 //!
 //! A refused line of CSV means nothing without its header, so its bytes are the header line, a line feed, and the line; the
 //! format is then `csv+header`. (Where a long header would multiply a body beyond a limit, the bytes are the line alone and the
-//! format is `csv`.)
+//! format is `csv`.) Likewise a refused record of SenML: its bytes are an array of the base fields that held for it and the record, and
+//! the format is `senml+base`; where those are not known, or too long, the record alone and `senml+lost`.
 
 use crate::record::RefusedItem;
-use crate::{MAX_DETAIL_BYTES, Refused};
+use crate::{Base, MAX_DETAIL_BYTES, Refused};
 use uuid::Uuid;
 
 /// The name of CSV as dead letters carry it: the format whose lines get their header.
 pub const CSV: &str = "csv";
+
+/// A line of CSV behind its header.
+pub const CSV_WITH_HEADER: &str = "csv+header";
+/// An array of SenML: the base fields of a record, and the record.
+pub const SENML_WITH_BASE: &str = "senml+base";
+/// A record of SenML whose base fields are not known.
+pub const SENML_WITHOUT_BASE: &str = "senml+lost";
 
 /// The dead letters of the refused items of a body. `id_of` is called once for each, in order, with the refusals that share it.
 pub fn of_items(
@@ -36,9 +44,11 @@ pub fn same_letter(one: &Refused, next: &Refused) -> bool {
 fn letter(format: &str, header: Option<&[u8]>, body: &[u8], refusals: &[Refused], id: Uuid) -> RefusedItem {
     let whole = RefusedItem::new(id, &refusals[0], format, body);
     let count = refusals.iter().map(|refused| refused.count).sum();
-    let (format, bytes) = match header {
-        Some(header) => ("csv+header".to_owned(), [header, b"\n", &whole.bytes].concat()),
-        None => (whole.format, whole.bytes),
+    let (format, bytes) = match (header, &refusals[0].base) {
+        (Some(header), _) => (CSV_WITH_HEADER.to_owned(), [header, b"\n", &whole.bytes].concat()),
+        (None, Base::Fields(base)) => (SENML_WITH_BASE.to_owned(), [b"[", base.as_bytes(), b",", &whole.bytes, b"]"].concat()),
+        (None, Base::Lost) => (SENML_WITHOUT_BASE.to_owned(), whole.bytes),
+        (None, Base::None) => (whole.format, whole.bytes),
     };
     RefusedItem { detail: details(refusals), format, bytes, count, ..whole }
 }
@@ -76,7 +86,7 @@ mod tests {
     use headwater_core::dead_letter::{PART_BYTES, Reason};
 
     fn refused(reason: Reason, detail: &str, span: std::ops::Range<usize>) -> Refused {
-        Refused { place: Place::Line(2), reason, detail: detail.into(), device: None, count: 1, span }
+        Refused { place: Place::Line(2), reason, detail: detail.into(), device: None, count: 1, span, base: Base::None }
     }
 
     fn letters(format: &str, body: &[u8], refused: &[Refused], most_bytes: usize) -> Vec<RefusedItem> {
@@ -105,6 +115,20 @@ mod tests {
         assert_eq!((&*with[0].format, &*with[0].bytes), ("csv+header", &b"device,\"a\nb\"\nx,y"[..]));
         let without = letters("csv", body, &line, 5);
         assert_eq!((&*without[0].format, &*without[0].bytes), ("csv", &b"x,y"[..]));
+    }
+
+    #[test]
+    fn a_record_of_senml_keeps_the_base_fields_that_held_for_it() {
+        let body = br#"[{"bn":"a:","n":"t","v":1},{"n":"u","v":"x"}]"#;
+        let of = |base| Refused { base, ..refused(Reason::NotNumeric, "bad", 27..44) };
+        let shown = |base| {
+            let letter = letters("senml", body, &[of(base)], 1000).remove(0);
+            (letter.format, String::from_utf8(letter.bytes).unwrap())
+        };
+        let record = r#"{"n":"u","v":"x"}"#;
+        assert_eq!(shown(Base::Fields(r#"{"bn":"a:"}"#.into())), ("senml+base".into(), format!(r#"[{{"bn":"a:"}},{record}]"#)));
+        assert_eq!(shown(Base::Lost), ("senml+lost".into(), record.into()));
+        assert_eq!(shown(Base::None), ("senml".into(), record.into()));
     }
 
     #[test]

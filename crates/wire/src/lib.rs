@@ -40,8 +40,10 @@ use std::ops::Range;
 /// What a decoder has to know beside the bytes.
 #[derive(Debug, Clone)]
 pub struct Context<'a> {
-    /// When the body was received: the time of readings without one, and the measure of times that lie ahead.
+    /// When the body was received: the time of readings without one.
     pub received_at: Timestamp,
+    /// The measure of times that lie ahead: the receipt, or now where what was refused then is taken in later.
+    pub now: Timestamp,
     /// The devices that the sender may write as.
     pub devices: &'a DevicePatterns,
     /// The device that the sender is, where its credential is a device's.
@@ -89,6 +91,19 @@ impl Precision {
             "h" | "hour" => Self::Hours,
             _ => return None,
         })
+    }
+
+    /// The shortest of its names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Nanoseconds => "ns",
+            Self::Microseconds => "us",
+            Self::Milliseconds => "ms",
+            Self::Seconds => "s",
+            Self::Minutes => "m",
+            Self::Hours => "h",
+        }
     }
 
     /// The time that `n` is in this precision, floored to the microsecond and held at the ends of what can be represented.
@@ -152,6 +167,20 @@ pub struct Refused {
     pub count: u64,
     /// Where the item's bytes lie in the body.
     pub span: Range<usize>,
+    /// What the item needs of those before it.
+    pub base: Base,
+}
+
+/// What an item of SenML means only together with: base fields of records before it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Base {
+    /// None; so is every item of another format.
+    #[default]
+    None,
+    /// These, as a record of their own.
+    Fields(String),
+    /// Some that could not be read, or that are too long to be repeated.
+    Lost,
 }
 
 /// The longest detail of a refusal, in bytes.

@@ -74,6 +74,7 @@ impl<'a> Pack<'a, '_> {
     fn record(&mut self, text: &'a str, index: u64) {
         let item = Item { place: Place::Index(index), span: json::span(self.body, text.as_bytes()) };
         let Self { sink, fields, bases, .. } = self;
+        let known = sink.n_refused();
         if let Err(problem) = fields.read(text) {
             // What is no object says nothing of the records behind it; an object that cannot be read may have.
             if text.starts_with('{') {
@@ -88,6 +89,7 @@ impl<'a> Pack<'a, '_> {
         if let Err(problem) = reading(sink, fields, bases, &item, named) {
             sink.refuse(&item, problem, device, 1);
         }
+        sink.need(known, || bases.needed());
         self.check_version(index);
     }
 

@@ -7,7 +7,7 @@
 //! bytes, once for each, stay below [`MAX_REPEATED_BYTES`]; beyond [`MAX_SEPARATE`] refusals of a body, neighbours that are
 //! refused for the same reason become one. Counts are the same either way.
 
-use crate::{Context, Decoded, MAX_DETAIL_BYTES, Place, Refused};
+use crate::{Base, Context, Decoded, MAX_DETAIL_BYTES, Place, Refused};
 use headwater_core::columns::ReadingBatch;
 use headwater_core::dead_letter::Reason;
 use headwater_core::series::{self, IdProblem, MAX_ID_BYTES, MAX_TAG_VALUE_BYTES, MAX_TAGS, MAX_UNIT_BYTES};
@@ -133,9 +133,9 @@ impl<'c> Sink<'c> {
 
     /// Checks a time against the receipt, and gives its microseconds.
     pub(crate) fn check_time(&self, time: Timestamp) -> Result<i64, Problem> {
-        let latest = self.context.received_at.plus(FURTHEST_AHEAD);
+        let latest = self.context.now.plus(FURTHEST_AHEAD);
         if time > latest {
-            let detail = format!("{} is more than 10 minutes after the receipt at {}", shown(time), self.context.received_at);
+            let detail = format!("{} is more than 10 minutes after the receipt at {}", shown(time), self.context.now);
             return Err(Problem::new(Reason::TimestampTooFarAhead, detail));
         }
         if time < EARLIEST {
@@ -234,7 +234,18 @@ impl<'c> Sink<'c> {
             device: device.map(|device| printable(cut(device, MAX_ID_BYTES)).into_owned()),
             count,
             span: item.span.clone(),
+            base: Base::None,
         });
+    }
+
+    /// How many refusals there are.
+    pub(crate) const fn n_refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Says what the items need that were refused after the first `known` ones.
+    pub(crate) fn need(&mut self, known: usize, base: impl Fn() -> Base) {
+        self.refused[known..].iter_mut().for_each(|refused| refused.base = base());
     }
 
     /// Refuses one metric of an item.

@@ -16,6 +16,7 @@ static DEVICE_TAGS: LazyLock<Vec<String>> =
 pub(crate) fn context() -> Context<'static> {
     Context {
         received_at: NOW,
+        now: NOW,
         devices: &DevicePatterns::All,
         own_device: None,
         device_tags: &DEVICE_TAGS,
@@ -274,4 +275,26 @@ fn precisions_have_the_names_of_every_client() {
     }
     assert_eq!(Precision::parse("fortnight"), None);
     assert_eq!(Precision::Nanoseconds.time(-1).micros(), -1);
+}
+
+#[test]
+fn what_is_read_later_keeps_its_receipt_and_is_measured_against_now() {
+    let context = Context { now: Timestamp(NOW.0 + 3_600_000_000), ..context() };
+    let body = br#"[{"device":"d","metric":"m","value":1},{"device":"d","metric":"m","ts":1763913600,"value":2},{"device":"d","metric":"m","ts":1763914201,"value":3}]"#;
+    let decoded = json::decode(body, &context).unwrap();
+    assert_eq!(readings(&decoded), ["d m 0 1", "d m 3600000000 2"]);
+    assert_eq!(refusals(&decoded), ["item 2 timestamp_too_far_ahead 1"]);
+    assert!(decoded.refused[0].detail.contains("after the receipt"));
+}
+
+#[test]
+fn a_device_that_sends_as_itself_is_named_by_its_refusals() {
+    let own = device_context();
+    for decoded in [
+        json::decode(br#"{"metric":"m","ts":1,"value":1}"#, &own).unwrap(),
+        csv::decode(b"ts,m\n1,1\n", &own).unwrap(),
+        line::decode(b"m value=1 1", &own),
+    ] {
+        assert_eq!(decoded.refused[0].device.as_deref(), Some("press-7"));
+    }
 }

@@ -35,7 +35,9 @@ async fn letters_are_listed_newest_first_with_their_bytes() {
     let letter = builders::letter(1);
     let expected = json!({
         "id": letter.id.to_string(), "received_at": "2025-11-23T15:00:01Z", "reason": "not_finite", "detail": letter.detail, "device": "a",
-        "format": "json", "count": 3, "log": "test-log", "partition": 0, "position": 0, "text": "{\"letter\":1",
+        "format": "json", "count": 3, "log": "test-log", "partition": 0, "position": 0, "state": "open",
+        "first_seen": "2025-11-23T15:00:01Z", "last_seen": "2025-11-23T15:00:01Z", "seen": 1, "attempts": 0, "last_attempt": null,
+        "text": "{\"letter\":1",
     });
     assert_eq!(rows[3], expected);
     assert_eq!(stack.get(&format!("/v1/dead-letters/{}", letter.id)).await.ok().json(), expected);
@@ -61,7 +63,7 @@ async fn filters_narrow_the_list() {
         assert_eq!(ids(&stack.get(&format!("/v1/dead-letters?{query}")).await.ok().rows()), expected, "{query}");
         assert_eq!(ids(&stack.all_pages(&format!("/v1/dead-letters?{query}"), 1).await), expected, "{query} in pages");
     }
-    for query in ["reason=ugly", "state=retried", "from=x", "from=now&to=now", "limit=0", "cursor=x"] {
+    for query in ["reason=ugly", "state=ugly", "from=x", "from=now&to=now", "limit=0", "cursor=x"] {
         let problem = stack.get(&format!("/v1/dead-letters?{query}")).await.problem();
         assert_eq!((problem.0, problem.2.len()), (400, 1), "{query}");
     }

@@ -28,6 +28,7 @@ async fn an_empty_stack_has_nothing_in_flight() {
         "version": "1.2.3", "roles": ["ingest", "api"], "durability": stack.log.durability(), "received": 0, "stored": 0, "duplicate": 0,
         "conflict": 0, "dead": 0, "unsealed": 0, "in_flight": 0, "applied_to": "2025-11-23T15:00:00Z", "lag_seconds": 0.0,
         "positions": [{"log": log, "partition": 0, "next": 0, "end": 0}, {"log": log, "partition": 1, "next": 0, "end": 0}], "waiting": [],
+        "dead_letters": {"kept": 0, "open": 0, "dropped": 0, "discarded": 0},
     });
     assert_eq!(got.json(), expected);
 }

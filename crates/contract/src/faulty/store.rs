@@ -3,22 +3,22 @@
 use super::Faults;
 use headwater_core::BoxFuture;
 use headwater_core::block::{BlockStats, OpenBlock};
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::{Attempt, History, KeptLetter};
 use headwater_core::filter::SeriesFilter;
 use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
-    Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, Ingestion, LoadBudget, NewSeries, Queries, Registered,
-    Replaced, Result, SealMark, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version, Vitals,
+    Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, DeadLetters, Ingestion, LoadBudget, NewSeries, Queries,
+    Registered, Replaced, Result, SealMark, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version, Vitals,
 };
 use headwater_core::summary::Summary;
-use headwater_core::time::TimeRange;
+use headwater_core::time::{TimeRange, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A call of [`Ingestion`], [`Sealing`] or [`Queries`] that can fail.
+/// A call of [`Ingestion`], [`Sealing`], [`Queries`] or [`DeadLetters`] that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the calls' own names")]
 pub enum StoreCall {
@@ -34,6 +34,9 @@ pub enum StoreCall {
     Snapshot,
     /// Any question to a snapshot.
     Question,
+    Attempted,
+    Discard,
+    Expire,
 }
 
 /// A store, and what is planned for its calls and those of its snapshots.
@@ -108,6 +111,20 @@ impl Queries for FaultyStore {
     }
 }
 
+impl DeadLetters for FaultyStore {
+    fn attempted(&self, attempts: Vec<(Uuid, Attempt)>) -> BoxFuture<'_, Result<Vec<Option<History>>>> {
+        Box::pin(self.faults.through(StoreCall::Attempted, self.store.attempted(attempts)))
+    }
+
+    fn discard(&self, id: Uuid) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(self.faults.through(StoreCall::Discard, self.store.discard(id)))
+    }
+
+    fn expire(&self, before: Timestamp, most: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.faults.through(StoreCall::Expire, self.store.expire(before, most)))
+    }
+}
+
 struct FaultySnapshot {
     snapshot: Box<dyn Snapshot>,
     faults: Faults<StoreCall, StoreError>,
@@ -178,11 +195,11 @@ impl Snapshot for FaultySnapshot {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.edges(shard, series)))
     }
 
-    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<KeptLetter>, bool)>> {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.dead_letters(query, max_bytes)))
     }
 
-    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<KeptLetter>>> {
         Box::pin(self.faults.through(StoreCall::Question, self.snapshot.dead_letter(id)))
     }
 }

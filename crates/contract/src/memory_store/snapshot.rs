@@ -1,9 +1,10 @@
 //! One state of a [`super::MemoryStore`]: every question is answered by looking at everything.
 
-use super::{Letter, State};
+use super::State;
+use super::letters::Letter;
 use headwater_core::BoxFuture;
 use headwater_core::block::{BlockStats, OpenBlock};
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::KeptLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
@@ -46,13 +47,13 @@ impl State {
 
     /// Matching letters, newest first.
     fn letters(&self, query: &DeadLetterQuery) -> Vec<&Letter> {
-        let mut found: Vec<&Letter> = self.letters.values().filter(|letter| letter.is_whole() && asked_for(query, &letter.head)).collect();
+        let mut found: Vec<&Letter> = self.whole_letters().filter(|letter| asked_for(query, letter)).collect();
         found.sort_by_key(|letter| Reverse((letter.head.received_at, letter.head.id)));
         found
     }
 }
 
-fn asked_for(query: &DeadLetterQuery, letter: &DeadLetter) -> bool {
+fn asked_for(query: &DeadLetterQuery, Letter { head: letter, history, .. }: &Letter) -> bool {
     let device = letter.device.as_deref();
     let visible = match &query.allowed {
         DevicePatterns::All => true,
@@ -60,6 +61,7 @@ fn asked_for(query: &DeadLetterQuery, letter: &DeadLetter) -> bool {
     };
     visible
         && query.reason.is_none_or(|reason| reason == letter.reason)
+        && query.state.is_none_or(|state| state == history.state)
         && (query.devices.is_empty() || device.is_some_and(|device| query.devices.iter().any(|glob| glob.matches(device))))
         && query.from.is_none_or(|from| from <= letter.received_at)
         && query.to.is_none_or(|to| letter.received_at < to)
@@ -161,7 +163,7 @@ impl Snapshot for MemorySnapshot {
         })
     }
 
-    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<KeptLetter>, bool)>> {
         Box::pin(async move {
             let found = self.state()?.letters(query);
             let page = fitting(found.iter().take(query.limit), max_bytes, |letter| letter.len());
@@ -170,7 +172,7 @@ impl Snapshot for MemorySnapshot {
         })
     }
 
-    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<KeptLetter>>> {
         Box::pin(async move { Ok(self.state()?.letters.get(&id).filter(|letter| letter.is_whole()).map(Letter::assembled)) })
     }
 }

@@ -1,7 +1,7 @@
 //! Refused input, shown and listed.
 #![expect(missing_docs, reason = "a property's name is its claim")]
 
-use super::view::{MANY_BYTES, commit, letters, snapshot, totals};
+use super::view::{MANY_BYTES, commit, snapshot, totals};
 use super::{Store, StoreHarness};
 use crate::builders::{at, batch, letter};
 use crate::within;
@@ -12,7 +12,12 @@ use headwater_core::store::DeadLetterQuery;
 use uuid::Uuid;
 
 async fn show(store: &dyn Store, id: Uuid) -> Option<DeadLetter> {
-    within(snapshot(store).await.dead_letter(id)).await.expect("ask for a dead letter")
+    within(snapshot(store).await.dead_letter(id)).await.expect("ask for a dead letter").map(|kept| kept.letter)
+}
+
+/// The letters that a query means, without what became of them.
+async fn letters(store: &dyn Store, query: DeadLetterQuery) -> Vec<DeadLetter> {
+    super::view::letters(store, query).await.into_iter().map(|kept| kept.letter).collect()
 }
 
 /// Commits each group of letters as a batch.
@@ -174,7 +179,7 @@ async fn page_through(store: &dyn Store, query: &DeadLetterQuery, max_bytes: usi
             "a page begins behind the one before"
         );
         let last = page.last().map(|letter| (letter.received_at, letter.id));
-        pages.push(page);
+        pages.push(page.into_iter().map(|kept| kept.letter).collect());
         if !more {
             return pages;
         }

@@ -67,7 +67,7 @@ pub async fn merging_keeps_every_reading_and_their_order(harness: &mut dyn Store
     let view = view(&*store).await;
     let expected: Vec<_> = (0..5).rev().map(|n: i64| (a, at(-n), 1.0)).chain([(b, at(9), 0.0)]).collect();
     assert_eq!(view.sealed(), expected, "the first wins");
-    assert_eq!(view.totals, Totals { stored: 6, duplicate: 0, conflict: 9, unsealed: 0, dead_letters: 9, ..before });
+    assert_eq!(view.totals, Totals { stored: 6, duplicate: 0, conflict: 9, unsealed: 0, dead_letters: 9, dead_letters_open: 9, ..before });
 }
 
 pub async fn a_merged_block_stands_for_the_oldest_of_its_blocks(harness: &mut dyn StoreHarness) {

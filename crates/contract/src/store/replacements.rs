@@ -35,7 +35,7 @@ pub async fn a_replacement_moves_readings_from_open_to_sealed(harness: &mut dyn 
     assert_eq!(view(&*store).await, before, "loading changes nothing");
     assert_eq!(done(&*store, a.shard(), version, &replacement).await, 1, "open over all shards");
     let after = view(&*store).await;
-    let expected = Totals { stored: 4, duplicate: 2, conflict: 1, unsealed: 1, dead_letters: 1, ..before.totals };
+    let expected = Totals { stored: 4, duplicate: 2, conflict: 1, unsealed: 1, dead_letters: 1, dead_letters_open: 1, ..before.totals };
     assert_eq!(after.totals, expected);
     assert_balances(&after.totals);
     assert_eq!(after.sealed(), [(a, at(5), 1.0), (a, at(9), 3.0), (mate, at(0), 0.5), (mate, at(1), 4.0)]);

@@ -5,7 +5,7 @@ use crate::builders::{NO_LIMITS, batch, id_of, new_series, test_log};
 use crate::within;
 use headwater_core::block::{BlockStats, OpenBlock};
 use headwater_core::chunk::Chunk;
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::KeptLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::log::Position;
 use headwater_core::seal::{self, ChunkKey, Level, Replacement, RollupKey, StoredChunk};
@@ -36,7 +36,7 @@ pub(super) struct View {
     pub(super) rollups: Vec<(RollupKey, Summary)>,
     pub(super) chunk_stats: Vec<(Shard, ChunkStats)>,
     pub(super) chunks: Vec<(ChunkKey, StoredChunk)>,
-    pub(super) letters: Vec<DeadLetter>,
+    pub(super) letters: Vec<KeptLetter>,
 }
 
 impl View {
@@ -110,7 +110,7 @@ pub(super) async fn blocks_of(store: &dyn Store, shard: Shard, range: TimeRange)
 }
 
 /// All dead letters that a query means.
-pub(super) async fn letters(store: &dyn Store, query: DeadLetterQuery) -> Vec<DeadLetter> {
+pub(super) async fn letters(store: &dyn Store, query: DeadLetterQuery) -> Vec<KeptLetter> {
     let query = DeadLetterQuery { limit: MANY, ..query };
     let (letters, more) = within(snapshot(store).await.dead_letters(&query, MANY_BYTES)).await.expect("ask for dead letters");
     assert!(!more, "all dead letters fit one page");

@@ -4,18 +4,18 @@ use crate::store::{self, Store, StoreHarness};
 use crate::{MemoryStore, run};
 use headwater_core::BoxFuture;
 use headwater_core::block::{BlockStats, OpenBlock};
-use headwater_core::dead_letter::{DeadLetter, PART_BYTES};
+use headwater_core::dead_letter::{Attempt, History, KeptLetter, PART_BYTES, RetryOutcome};
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
 use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, Loaded, Replacement, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
-    Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, Ingestion, LoadBudget, NewSeries, Queries, Registered,
-    Replaced, Result, SealMark, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version,
+    Backlog, Batch, BatchId, Blocks, ChunkStats, Committed, DeadLetterQuery, DeadLetters, Ingestion, LoadBudget, NewSeries, Queries,
+    Registered, Replaced, Result, SealMark, Sealing, SeriesLimits, Snapshot, StoreError, Totals, Version,
 };
 use headwater_core::summary::Summary;
-use headwater_core::time::TimeRange;
+use headwater_core::time::{TimeRange, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -56,6 +56,10 @@ enum Bug {
     SkipsUnknownKeys,
     KeepsConflictsApart,
     MarksStandStill,
+    TakesAnyRetryForGood,
+    ForgetsWhatARetrySaid,
+    DiscardsEverything,
+    DropsTheNewest,
 }
 
 macro_rules! notices {
@@ -113,6 +117,12 @@ notices! {
     a_store_that_merges_rests: MergesAgain, a_rest_takes_the_place_of_the_block_it_came_from, "a rest is not merged";
     a_store_that_skips_unknown_series: SkipsUnknownKeys, the_key_of_an_unknown_series_is_refused, "is damage, not";
     a_store_that_keeps_a_conflict_twice: KeepsConflictsApart, a_conflict_found_again_is_kept_once_and_has_no_origin, "left == right";
+    a_store_that_takes_any_retry_for_good: TakesAnyRetryForGood, a_retry_is_recorded_and_settles_the_letter_when_all_was_accepted, "attempt 1";
+    a_store_that_forgets_what_a_retry_said: ForgetsWhatARetrySaid, a_retry_is_recorded_and_settles_the_letter_when_all_was_accepted, "attempt 1";
+    a_store_that_discards_what_is_not_there: DiscardsEverything, a_discarded_letter_keeps_its_account_and_loses_its_bytes, "there is none";
+    a_store_that_drops_what_is_not_too_old: DropsTheNewest, dead_letters_that_are_too_old_go_the_oldest_first_and_are_counted, "the bound itself";
+    a_store_that_forgets_what_became_of_letters: ForgetsOnRestart, what_became_of_letters_survives_a_restart, "left == right";
+    a_store_that_shows_letters_of_every_state: ShowsEverything, dead_letters_are_filtered_by_state, "left == right";
     a_store_that_pages_chunks_from_the_start: IgnoresAfter, paging_chunks_gives_each_once, "a page begins behind the one before";
     a_store_that_holds_the_end_of_a_range_of_chunks: HoldsTheEndOfARange, chunks_are_found_by_series_and_range_in_order, "left == right";
     a_store_that_holds_the_end_of_a_range_of_rollups: HoldsTheEndOfARange, rollups_are_found_by_level_series_and_range_in_order, "left == right";
@@ -281,6 +291,27 @@ impl Sealing for Broken {
     }
 }
 
+impl DeadLetters for Broken {
+    fn attempted(&self, mut attempts: Vec<(Uuid, Attempt)>) -> BoxFuture<'_, Result<Vec<Option<History>>>> {
+        for (_, attempt) in &mut attempts {
+            match self.bug {
+                Bug::TakesAnyRetryForGood => attempt.outcome = RetryOutcome::Accepted,
+                Bug::ForgetsWhatARetrySaid => attempt.detail.clear(),
+                _ => {}
+            }
+        }
+        self.store.attempted(attempts)
+    }
+
+    fn discard(&self, id: Uuid) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move { Ok(self.store.discard(id).await? || self.bug == Bug::DiscardsEverything) })
+    }
+
+    fn expire(&self, before: Timestamp, most: u64) -> BoxFuture<'_, Result<u64>> {
+        self.store.expire(if self.bug == Bug::DropsTheNewest { before.plus(1) } else { before }, most)
+    }
+}
+
 impl Queries for Broken {
     fn snapshot(&self, lifetime: Duration) -> BoxFuture<'_, Result<Box<dyn Snapshot>>> {
         Box::pin(async move {
@@ -419,13 +450,13 @@ impl Snapshot for BrokenSnapshot {
         })
     }
 
-    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<KeptLetter>, bool)>> {
         Box::pin(async move {
             let mut query = query.clone();
             match self.bug {
                 Bug::IgnoresAfter => query.after = None,
                 Bug::PagesByTimeOnly => query.after = query.after.map(|(time, _)| (time, Uuid::nil())),
-                Bug::ShowsEverything => query.allowed = DevicePatterns::All,
+                Bug::ShowsEverything => (query.allowed, query.state) = (DevicePatterns::All, None),
                 _ => {}
             }
             let (letters, more) = self.current().await?.dead_letters(&query, max_bytes).await?;
@@ -433,11 +464,11 @@ impl Snapshot for BrokenSnapshot {
         })
     }
 
-    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<KeptLetter>>> {
         Box::pin(async move {
             let mut letter = self.current().await?.dead_letter(id).await?;
             if self.bug == Bug::ShowsFirstPartOnly {
-                letter.iter_mut().for_each(|letter| letter.bytes.truncate(PART_BYTES));
+                letter.iter_mut().for_each(|kept| kept.letter.bytes.truncate(PART_BYTES));
             }
             Ok(letter)
         })

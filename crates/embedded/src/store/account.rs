@@ -17,8 +17,8 @@ pub(super) const SHARDS: &str = include_str!("../sql/store/account_shards.sql");
 pub(super) const GAPS: &str = include_str!("../sql/store/account_gaps.sql");
 
 pub(super) fn account(view: &View<'_>) -> Result<Account, Fault<StoreError>> {
-    let (next_series, dead_letters_dropped) =
-        view.conn.prepare_cached(LOAD_STATE)?.query_row([], |row| Ok((uint(row.get(1)?), uint(row.get(3)?))))?;
+    let numbers = |row: &rusqlite::Row<'_>| Ok((uint(row.get(1)?), uint(row.get(3)?), uint(row.get(6)?)));
+    let (next_series, dead_letters_dropped, dead_letters_discarded) = view.conn.prepare_cached(LOAD_STATE)?.query_row([], numbers)?;
     let position =
         |row: &rusqlite::Row<'_>| Ok(Applied { position: rows::position(row)?, received: uint(row.get(4)?), dead: uint(row.get(5)?) });
     let shard = |row: &rusqlite::Row<'_>| {
@@ -34,5 +34,6 @@ pub(super) fn account(view: &View<'_>) -> Result<Account, Fault<StoreError>> {
         gaps: view.conn.prepare_cached(GAPS)?.query_map([], gap)?.collect::<rusqlite::Result<_>>()?,
         next_series,
         dead_letters_dropped,
+        dead_letters_discarded,
     })
 }

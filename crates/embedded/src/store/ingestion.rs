@@ -10,13 +10,14 @@ use super::gate::Gate;
 use super::letters::{self, Quota};
 use super::prepared::{Block, Commit, Replace};
 use super::registry::Lookup;
-use super::{replace, rows};
+use super::{attempts, replace, rows};
 use crate::error::{Fault, OpenError};
 use crate::space::Space;
 use crate::sqlite::{self, Use, int, uint};
 use crate::wal::Wal;
 use crate::writer::{Queue, Work};
 use crate::{Config, migrations};
+use headwater_core::dead_letter::{Attempt, History};
 use headwater_core::failpoint;
 use headwater_core::log::{Gap, Position};
 use headwater_core::series::{SHARDS, Shard};
@@ -27,6 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 pub(super) const LOAD_STATE: &str = include_str!("../sql/store/load_state.sql");
 pub(super) const SAVE_STATE: &str = include_str!("../sql/store/save_state.sql");
@@ -54,6 +56,9 @@ pub(super) enum Job {
     Register(Vec<NewSeries>, SeriesLimits, Reply<Vec<Registered>>),
     Replace(Shard, Version, Replace, Reply<Replaced>),
     Positions(Reply<Vec<Position>>),
+    Attempted(Vec<(Uuid, Attempt)>, Reply<Vec<Option<History>>>),
+    Discard(Uuid, Reply<bool>),
+    Expire(Timestamp, u64, Reply<u64>),
     /// A reader has ended while the gate was shut.
     Checkpoint,
 }
@@ -66,6 +71,9 @@ pub(super) struct State {
     pub(super) letters: u64,
     pub(super) letters_dropped: u64,
     pub(super) letter_bytes: u64,
+    /// Of the whole letters, those that are not open.
+    pub(super) letters_settled: u64,
+    pub(super) letters_discarded: u64,
     pub(super) open_readings: u64,
     /// Blocks, and readings in them, that a replacement took and whose rows are still to be swept.
     pub(super) taken_blocks: u64,
@@ -196,6 +204,12 @@ impl Keeper {
         }
     }
 
+    fn attempted(&mut self, tried: Vec<(Uuid, Attempt)>) -> Result<Vec<Option<History>>> {
+        self.transaction("store.letters", |conn, state| {
+            tried.into_iter().map(|(id, attempt)| attempts::record(conn, id, attempt, state)).collect()
+        })
+    }
+
     pub(super) fn positions(&self) -> Result<Vec<Position>> {
         let read = || self.conn.prepare_cached(POSITIONS)?.query_map([], rows::position)?.collect::<rusqlite::Result<_>>();
         read().map_err(|error| super::errors::on_read(Fault::Sql(error)))
@@ -268,6 +282,13 @@ impl Work for Keeper {
             Job::Register(series, limits, reply) => drop(reply.send(self.register(&series, limits))),
             Job::Replace(shard, version, replacement, reply) => drop(reply.send(self.replace(shard, version, &replacement))),
             Job::Positions(reply) => drop(reply.send(self.positions())),
+            Job::Attempted(attempts, reply) => drop(reply.send(self.attempted(attempts))),
+            Job::Discard(id, reply) => {
+                drop(reply.send(self.transaction("store.letters", |conn, state| attempts::discard(conn, id, state))))
+            }
+            Job::Expire(before, most, reply) => {
+                drop(reply.send(self.transaction("store.letters", |conn, state| letters::expire(conn, before, most, state))));
+            }
             Job::Checkpoint => {}
         }
         self.tend_wal();
@@ -286,13 +307,16 @@ fn load(conn: &Connection) -> rusqlite::Result<State> {
     let open_readings = uint(conn.query_row(OPEN_READINGS, [], |row| row.get(0))?);
     let (taken_blocks, taken_readings) = conn.query_row(TAKEN_BLOCKS, [], |row| Ok((uint(row.get(0)?), uint(row.get(1)?))))?;
     conn.query_row(LOAD_STATE, [], |row| {
-        let [next_batch, next_series, letters, letters_dropped, letter_bytes] = [0, 1, 2, 3, 4].map(|column| row.get(column).map(uint));
+        let [next_batch, next_series, letters, letters_dropped, letter_bytes, letters_settled, letters_discarded] =
+            [0, 1, 2, 3, 4, 5, 6].map(|column| row.get(column).map(uint));
         Ok(State {
             next_batch: next_batch?,
             next_series: next_series?,
             letters: letters?,
             letters_dropped: letters_dropped?,
             letter_bytes: letter_bytes?,
+            letters_settled: letters_settled?,
+            letters_discarded: letters_discarded?,
             open_readings,
             taken_blocks,
             taken_readings,
@@ -301,8 +325,8 @@ fn load(conn: &Connection) -> rusqlite::Result<State> {
 }
 
 fn save(conn: &Connection, state: &State) -> rusqlite::Result<()> {
-    let State { next_batch, next_series, letters, letters_dropped, letter_bytes, .. } = state;
-    let numbers = [next_batch, next_series, letters, letters_dropped, letter_bytes].map(|&n| int(n));
+    let State { next_batch, next_series, letters, letters_dropped, letter_bytes, letters_settled, letters_discarded, .. } = state;
+    let numbers = [next_batch, next_series, letters, letters_dropped, letter_bytes, letters_settled, letters_discarded].map(|&n| int(n));
     conn.prepare_cached(SAVE_STATE)?.execute(numbers)?;
     Ok(())
 }

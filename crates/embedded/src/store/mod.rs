@@ -1,9 +1,9 @@
 //! The store: what ingest commits and what questions are answered from.
 //!
-//! Owns: [`Store`], the seam's [`Ingestion`], [`Sealing`] and [`Queries`] over `store.db`. Does not know: the log's file, how
+//! Owns: [`Store`], the seam's [`Ingestion`], [`Sealing`], [`Queries`] and [`DeadLetters`] over `store.db`. Does not know: the log's file, how
 //! answers are made, what sealing is.
 //! Files: [`ingestion`] the writer thread's work, [`prepared`] what is done before it is queued, [`registry`] new series,
-//! [`letters`] dead letters and their quota, [`replace`] what was sealed; [`readers`] the threads that snapshots run on, [`gate`]
+//! [`letters`] dead letters and their quota, [`attempts`] what people do about them, [`replace`] what was sealed; [`readers`] the threads that snapshots run on, [`gate`]
 //! who may begin one, [`snapshot`] the seam's calls, [`queries`] and [`history`] the statements behind them, [`sealing`] what the
 //! sealer reads, [`reading`] the store beside another process, [`keys`] where chunks and rollups lie, [`rows`] columns as words,
 //! [`errors`], [`account`] what the counts are made of.
@@ -12,6 +12,7 @@
 //! deadline.
 
 mod account;
+mod attempts;
 mod errors;
 mod gate;
 mod history;
@@ -39,12 +40,13 @@ use crate::space::Space;
 use crate::writer::Writer;
 use gate::Gate;
 use headwater_core::BoxFuture;
+use headwater_core::dead_letter::{Attempt, History};
 use headwater_core::log::Position;
 use headwater_core::seal::{Loaded, Replacement};
 use headwater_core::series::{SeriesId, SeriesKey, Shard};
 use headwater_core::store::{
-    Account, Backlog, Batch, Blocks, Committed, Ingestion, LoadBudget, NewSeries, Queries, Registered, Replaced, Result, Sealing,
-    SeriesLimits, Snapshot, StoreError, Version, Vitals,
+    Account, Backlog, Batch, Blocks, Committed, DeadLetters, Ingestion, LoadBudget, NewSeries, Queries, Registered, Replaced, Result,
+    Sealing, SeriesLimits, Snapshot, StoreError, Version, Vitals,
 };
 use headwater_core::time::Timestamp;
 use ingestion::{Job, Keeper, Reply};
@@ -55,9 +57,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
-/// At most so many requests wait for the writer: a commit, a registration, a replacement, a look at the positions, a hint.
-const QUEUE: usize = 5;
+/// At most so many requests wait for the writer: a commit, a registration, a replacement, a look at the positions, something about dead
+/// letters, a hint. Whoever comes then waits for a place.
+const QUEUE: usize = 6;
 /// The sealer has one reader, for one call at a time, so that it never waits for those who ask.
 const SEALERS: usize = 1;
 /// No call of the sealer takes longer: a few megabytes from a slow disk.
@@ -165,6 +169,20 @@ impl Sealing for Store {
             let replace = prepared::aside(move || Replace::of(replacement)).await?;
             self.ask(move |reply| Job::Replace(shard, version, replace, reply)).await
         })
+    }
+}
+
+impl DeadLetters for Store {
+    fn attempted(&self, attempts: Vec<(Uuid, Attempt)>) -> BoxFuture<'_, Result<Vec<Option<History>>>> {
+        Box::pin(self.ask(move |reply| Job::Attempted(attempts, reply)))
+    }
+
+    fn discard(&self, id: Uuid) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(self.ask(move |reply| Job::Discard(id, reply)))
+    }
+
+    fn expire(&self, before: Timestamp, most: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.ask(move |reply| Job::Expire(before, most, reply)))
     }
 }
 

@@ -9,7 +9,7 @@ use super::rows;
 use crate::error::Fault;
 use crate::sqlite::{int, uint};
 use headwater_core::block::{BlockStats, OpenBlock};
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::KeptLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
 use headwater_core::log::Position;
@@ -42,8 +42,10 @@ pub(super) fn totals(view: &View<'_>) -> Result<Totals> {
             conflict: number(4)?,
             unsealed: number(5)?,
             dead_letters: number(6)?,
-            dead_letters_dropped: number(7)?,
-            gaps: number(8)?,
+            dead_letters_open: number(7)?,
+            dead_letters_dropped: number(8)?,
+            dead_letters_discarded: number(9)?,
+            gaps: number(10)?,
             positions: Vec::new(),
         })
     })?;
@@ -115,16 +117,16 @@ pub(super) fn blocks(
     Ok(found)
 }
 
-pub(super) fn dead_letters(view: &View<'_>, query: &DeadLetterQuery, max_bytes: usize) -> Result<(Vec<DeadLetter>, bool)> {
+pub(super) fn dead_letters(view: &View<'_>, query: &DeadLetterQuery, max_bytes: usize) -> Result<(Vec<KeptLetter>, bool)> {
     let (time, id) = before(query);
-    let reason = query.reason.map(|reason| reason.as_str());
+    let (reason, state) = (query.reason.map(|reason| reason.as_str()), query.state.map(|state| state.as_str()));
     let from = query.from.map_or(i64::MIN, |from| from.0);
     let mut statement = view.conn.prepare_cached(DEAD_LETTERS)?;
-    let mut rows = statement.query((time, id, from, reason))?;
+    let mut rows = statement.query((time, id, from, reason, state))?;
     let (mut page, mut taken) = (Vec::new(), 0u64);
     while let Some(row) = rows.next()? {
         let found = rows::letter(row)?;
-        if !may_see(query, found.letter.device.as_deref()) {
+        if !may_see(query, found.kept.device.as_deref()) {
             continue;
         }
         taken = taken.saturating_add(found.bytes);
@@ -155,19 +157,19 @@ fn may_see(query: &DeadLetterQuery, device: Option<&str>) -> bool {
     allowed && (query.devices.is_empty() || device.is_some_and(|device| query.devices.iter().any(|glob| glob.matches(device))))
 }
 
-pub(super) fn dead_letter(view: &View<'_>, id: Uuid) -> Result<Option<DeadLetter>> {
+pub(super) fn dead_letter(view: &View<'_>, id: Uuid) -> Result<Option<KeptLetter>> {
     let mut statement = view.conn.prepare_cached(DEAD_LETTER)?;
     let mut rows = statement.query([id.as_bytes()])?;
     rows.next()?.map(|row| with_bytes(view, rows::letter(row)?)).transpose()
 }
 
-fn with_bytes(view: &View<'_>, found: rows::LetterRow) -> Result<DeadLetter> {
-    let mut letter = found.letter;
+fn with_bytes(view: &View<'_>, found: rows::LetterRow) -> Result<KeptLetter> {
+    let mut kept = found.kept;
     // Dead letters are bounded by their quota, so the number from the row may be trusted only up to what its parts hold.
     let mut statement = view.conn.prepare_cached(LETTER_PARTS)?;
     let mut parts = statement.query([found.batch, found.number])?;
     while let Some(part) = parts.next()? {
-        letter.bytes.extend_from_slice(part.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
+        kept.letter.bytes.extend_from_slice(part.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
     }
-    Ok(letter)
+    Ok(kept)
 }

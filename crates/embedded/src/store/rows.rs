@@ -7,7 +7,7 @@ use super::keys;
 use crate::error::Fault;
 use crate::sqlite::uint;
 use headwater_core::block::{BlockStats, OpenBlock};
-use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
+use headwater_core::dead_letter::{Attempt, DeadLetter, History, KeptLetter, LetterState, Origin, Reason, RetryOutcome};
 use headwater_core::log::{LogId, Position};
 use headwater_core::seal::{ChunkKey, Level, RollupKey};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
@@ -97,10 +97,11 @@ pub(super) struct LetterRow {
     pub(super) number: i64,
     pub(super) bytes: u64,
     /// Without its bytes.
-    pub(super) letter: DeadLetter,
+    pub(super) kept: KeptLetter,
 }
 
-/// `batch, number, id, received_at, reason, detail, device, format, count, parts, bytes, log, partition, position`
+/// `batch, number, id, received_at, reason, detail, device, format, count, parts, bytes, log, partition, position`, then what
+/// [`history`] reads
 pub(super) fn letter(row: &Row<'_>) -> Result<LetterRow> {
     let id = Uuid::from_bytes(row.get(2)?);
     let reason: String = row.get(4)?;
@@ -123,5 +124,27 @@ pub(super) fn letter(row: &Row<'_>) -> Result<LetterRow> {
         parts: row.get(9)?,
         origin,
     };
-    Ok(LetterRow { batch: row.get(0)?, number: row.get(1)?, bytes: uint(row.get(10)?), letter })
+    let kept = KeptLetter { history: history(row, id, letter.received_at)?, letter };
+    Ok(LetterRow { batch: row.get(0)?, number: row.get(1)?, bytes: uint(row.get(10)?), kept })
+}
+
+/// `last_seen, seen, state, attempts, attempted_at, outcome, attempt_detail` from column 14 on
+fn history(row: &Row<'_>, id: Uuid, received_at: Timestamp) -> Result<History> {
+    let unknown = |what: &str, word: &str| corrupt(format!("dead letter {id} has the unknown {what} {word:?}"));
+    let state: String = row.get(16)?;
+    let last_attempt = match (row.get::<_, Option<i64>>(18)?, row.get::<_, Option<String>>(19)?) {
+        (Some(at), Some(outcome)) => Some(Attempt {
+            at: Timestamp(at),
+            outcome: RetryOutcome::parse(&outcome).ok_or_else(|| unknown("outcome", &outcome))?,
+            detail: row.get::<_, Option<String>>(20)?.unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    Ok(History {
+        last_seen: row.get::<_, Option<i64>>(14)?.map_or(received_at, Timestamp),
+        seen: uint(row.get(15)?),
+        state: LetterState::parse(&state).ok_or_else(|| unknown("state", &state))?,
+        attempts: uint(row.get(17)?),
+        last_attempt,
+    })
 }

@@ -9,7 +9,7 @@ use super::{history, queries};
 use crate::error::Fault;
 use headwater_core::BoxFuture;
 use headwater_core::block::{BlockStats, OpenBlock};
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::KeptLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
@@ -139,12 +139,12 @@ impl Snapshot for Pinned {
         Box::pin(self.ask(move |view| history::edges(view, &series)))
     }
 
-    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<KeptLetter>, bool)>> {
         let query = query.clone();
         Box::pin(self.ask(move |view| queries::dead_letters(view, &query, max_bytes)))
     }
 
-    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<KeptLetter>>> {
         Box::pin(self.ask(move |view| queries::dead_letter(view, id)))
     }
 }

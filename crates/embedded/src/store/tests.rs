@@ -5,7 +5,7 @@ mod sealing;
 use super::gate::Gate;
 use super::ingestion::Keeper;
 use super::prepared::Commit;
-use super::{Store, account, history, ingestion, letters, queries, registry, replace, sealing as sealer};
+use super::{Store, account, attempts, history, ingestion, letters, queries, registry, replace, sealing as sealer};
 use crate::directory::Directory;
 use crate::error::Fault;
 use crate::space::Space;
@@ -150,6 +150,13 @@ fn every_statement_prepares() {
         letters::OLDEST,
         letters::DROP,
         letters::DROP_PARTS,
+        letters::FIND_PART,
+        letters::SEE_AGAIN,
+        letters::OLD,
+        letters::DROP_ONE,
+        letters::DROP_PARTS_OF_ONE,
+        attempts::SAVE,
+        attempts::DISCARD,
         account::POSITIONS,
         account::SHARDS,
         account::GAPS,
@@ -203,6 +210,14 @@ fn statements_seek_and_do_not_scan() {
         letters::FIND,
         letters::DROP,
         letters::DROP_PARTS,
+        letters::FIND_PART,
+        letters::SEE_AGAIN,
+        letters::OLD,
+        letters::DROP_ONE,
+        letters::DROP_PARTS_OF_ONE,
+        attempts::SAVE,
+        attempts::DISCARD,
+        queries::DEAD_LETTER,
         queries::SERIES,
         queries::BLOCK_STATS,
         queries::BLOCKS,

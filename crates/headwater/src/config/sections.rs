@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// A part of Headwater that can run in this process.
@@ -103,6 +104,51 @@ impl Default for Retention {
 impl Retention {
     pub(super) fn validate(&self) -> Option<String> {
         (self.readings != "forever").then(|| "readings: this version keeps them `forever` and nothing else".to_owned())
+    }
+}
+
+/// `[dead_letters]`: how much of what was refused is kept. Beyond any of it the oldest go, and are counted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DeadLetters {
+    /// Letters at most.
+    pub(crate) quota_letters: u64,
+    /// Bytes of them at most; 256 MiB on the embedded store and 1 GiB on PostgreSQL where nothing is said.
+    pub(crate) quota_bytes: Option<u64>,
+    /// How old they become, such as `90d`.
+    retention: String,
+}
+
+const FOREVER: &str = "forever";
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self { quota_letters: 1_000_000, quota_bytes: None, retention: FOREVER.to_owned() }
+    }
+}
+
+impl DeadLetters {
+    /// How old they become; `None` is for ever, and also a text that cannot be read, which [`DeadLetters::validate`] tells.
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        headwater_web::duration::parse(&self.retention).ok()
+    }
+
+    pub(super) fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (letters, bytes) = (1..=1 << 40, 1 << 20..=1 << 50);
+        if !letters.contains(&self.quota_letters) {
+            problems.push(format!("quota_letters: is {} and must lie between 1 and {}", self.quota_letters, letters.end()));
+        }
+        if let Some(quota) = self.quota_bytes.filter(|quota| !bytes.contains(quota)) {
+            problems.push(format!("quota_bytes: is {quota} and must lie between {} (1 MiB) and {}", bytes.start(), bytes.end()));
+        }
+        match headwater_web::duration::parse(&self.retention) {
+            _ if self.retention == FOREVER => {}
+            Ok(retention) if retention >= Duration::from_secs(1) => {}
+            Ok(_) => problems.push("retention: must be at least 1s".to_owned()),
+            Err(why) => problems.push(format!("retention: {why}, or `{FOREVER}`")),
+        }
+        problems
     }
 }
 

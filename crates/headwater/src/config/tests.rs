@@ -351,3 +351,17 @@ fn clients_and_providers_are_read_and_their_problems_have_paths() {
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     assert!(problems("[[auth.clients]]\nsecret = 'x'", NOTHING)[0].starts_with("auth.clients: unknown field `secret`"));
 }
+
+#[test]
+fn what_is_kept_of_dead_letters_is_told_and_checked() {
+    let text = "[dead_letters]\nquota_letters = 5\nquota_bytes = 2097152\nretention = '90d'";
+    let letters = loaded(text, NOTHING, Flags::default()).unwrap().dead_letters.clone();
+    assert_eq!((letters.quota_letters, letters.quota_bytes), (5, Some(2 << 20)));
+    assert_eq!(letters.retention(), Some(std::time::Duration::from_secs(90 * 86_400)));
+    let letters = loaded("", [("HEADWATER_DEAD_LETTERS__RETENTION", "forever")], Flags::default()).unwrap().dead_letters.clone();
+    assert_eq!((letters.quota_letters, letters.quota_bytes, letters.retention()), (1_000_000, None, None));
+    let found = problems("[dead_letters]\nquota_letters = 0\nquota_bytes = 7\nretention = 'soon'\nquota = 1", NOTHING);
+    for key in ["quota_letters", "quota_bytes", "retention", "quota"] {
+        assert!(found.iter().any(|problem| problem.starts_with(&format!("dead_letters.{key}"))), "{key} in {found:?}");
+    }
+}

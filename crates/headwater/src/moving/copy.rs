@@ -9,7 +9,7 @@ use super::report::Report;
 use crate::wiring::Entering;
 use anyhow::{Context, bail};
 use headwater_core::codec;
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::{DeadLetter, KeptLetter};
 use headwater_core::filter::SeriesFilter;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{SHARDS, Series, SeriesId, SeriesKey, Shard};
@@ -117,10 +117,11 @@ impl Sum {
         self.add(&mut bytes);
     }
 
-    fn letter(&mut self, letter: &DeadLetter) {
+    fn letter(&mut self, KeptLetter { letter, history }: &KeptLetter) {
         let DeadLetter { id, received_at, reason, detail, device, format, count, bytes: original, part, parts, origin } = letter;
         let mut bytes = original.clone();
-        let rest = format!("{id} {received_at:?} {reason:?} {detail:?} {device:?} {format:?} {count} {part} {parts} {origin:?}");
+        let rest =
+            format!("{id} {received_at:?} {reason:?} {detail:?} {device:?} {format:?} {count} {part} {parts} {origin:?} {history:?}");
         codec::put_bytes(&mut bytes, rest.as_bytes());
         self.add(&mut bytes);
     }
@@ -310,12 +311,12 @@ fn every_letter() -> DeadLetterQuery {
     DeadLetterQuery { allowed: headwater_core::glob::DevicePatterns::All, limit: LETTERS, ..DeadLetterQuery::default() }
 }
 
-async fn page_of_letters(store: &dyn Queries, query: &DeadLetterQuery) -> Result<(Vec<DeadLetter>, bool)> {
+async fn page_of_letters(store: &dyn Queries, query: &DeadLetterQuery) -> Result<(Vec<KeptLetter>, bool)> {
     patiently(async |_| store.snapshot(LIFETIME).await?.dead_letters(query, LETTER_BYTES).await).await
 }
 
 /// Goes on after a page; `false` after the last.
-fn next(query: &mut DeadLetterQuery, page: &[DeadLetter], more: bool) -> bool {
+fn next(query: &mut DeadLetterQuery, page: &[KeptLetter], more: bool) -> bool {
     query.after = page.last().map(|letter| (letter.received_at, letter.id));
     more && query.after.is_some()
 }

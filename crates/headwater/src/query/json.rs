@@ -4,7 +4,7 @@ use super::pages::Pages;
 use std::io::Write;
 
 /// Prints all pages as one document.
-pub(super) fn print(pages: &mut Pages<'_>, out: &mut impl Write) -> anyhow::Result<()> {
+pub(crate) fn print(pages: &mut Pages<'_>, out: &mut impl Write) -> anyhow::Result<()> {
     let (mut n_rows, mut cursor) = (0_u64, None);
     while let Some(page) = pages.next_page()? {
         if n_rows == 0 && cursor.is_none() {

@@ -11,7 +11,7 @@ use std::fmt;
 
 /// A JSON object whose members keep their order and their text.
 #[derive(Debug, Default)]
-pub(super) struct Members(pub(super) Vec<(String, Box<RawValue>)>);
+pub(crate) struct Members(pub(crate) Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -37,17 +37,17 @@ impl<'de> Deserialize<'de> for Members {
 
 /// A page of JSON.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Members other than rows and cursor.
-    pub(super) head: Members,
+    pub(crate) head: Members,
     /// The rows as they were sent.
-    pub(super) rows: Vec<Box<RawValue>>,
+    pub(crate) rows: Vec<Box<RawValue>>,
     /// Where it goes on.
-    pub(super) next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 impl Page {
-    pub(super) fn read(body: &[u8]) -> anyhow::Result<Self> {
+    pub(crate) fn read(body: &[u8]) -> anyhow::Result<Self> {
         let mut page = Self { head: Members::default(), rows: Vec::new(), next_cursor: None };
         for (name, value) in serde_json::from_slice::<Members>(body)?.0 {
             match name.as_str() {
@@ -61,7 +61,7 @@ impl Page {
 }
 
 /// A question and how far it has been answered.
-pub(super) struct Pages<'c> {
+pub(crate) struct Pages<'c> {
     client: &'c mut Client,
     path: &'c str,
     parameters: Vec<(String, String)>,
@@ -79,13 +79,13 @@ enum Next {
 
 impl<'c> Pages<'c> {
     /// All pages; with a `limit` one page of so many rows.
-    pub(super) fn new(client: &'c mut Client, path: &'c str, mut parameters: Vec<(String, String)>, limit: Option<u64>) -> Self {
+    pub(crate) fn new(client: &'c mut Client, path: &'c str, mut parameters: Vec<(String, String)>, limit: Option<u64>) -> Self {
         parameters.extend(limit.map(|limit| ("limit".to_owned(), limit.to_string())));
         Self { client, path, parameters, one: limit.is_some(), next: Next::First }
     }
 
     /// The next page.
-    pub(super) fn next_page(&mut self) -> anyhow::Result<Option<Page>> {
+    pub(crate) fn next_page(&mut self) -> anyhow::Result<Option<Page>> {
         let mut parameters = self.parameters.clone();
         match std::mem::replace(&mut self.next, Next::Nothing) {
             Next::Nothing => return Ok(None),

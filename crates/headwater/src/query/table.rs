@@ -14,9 +14,14 @@ const GAP: &str = "  ";
 
 /// Prints all pages under one head; a later page may be wider, never narrower.
 pub(super) fn print(pages: &mut Pages<'_>, out: &mut impl Write) -> anyhow::Result<()> {
+    print_as(pages, |row| row, out)
+}
+
+/// Prints all pages, of each row what `shape` makes of it.
+pub(crate) fn print_as(pages: &mut Pages<'_>, shape: impl Fn(Members) -> Members, out: &mut impl Write) -> anyhow::Result<()> {
     let mut table = Table::default();
     while let Some(page) = pages.next_page()? {
-        table.page(&page.rows, out)?;
+        table.page(&page.rows, &shape, out)?;
     }
     if table.columns.is_empty() {
         output::message("no rows");
@@ -24,8 +29,9 @@ pub(super) fn print(pages: &mut Pages<'_>, out: &mut impl Write) -> anyhow::Resu
     Ok(())
 }
 
+/// A table that is being printed.
 #[derive(Default)]
-struct Table {
+pub(crate) struct Table {
     columns: Vec<Column>,
 }
 
@@ -37,8 +43,9 @@ struct Column {
 }
 
 impl Table {
-    fn page(&mut self, rows: &[Box<RawValue>], out: &mut impl Write) -> anyhow::Result<()> {
-        let rows = rows.iter().map(|row| serde_json::from_str::<Members>(row.get()).context("read a row"));
+    /// Prints some more rows.
+    pub(crate) fn page(&mut self, rows: &[Box<RawValue>], shape: impl Fn(Members) -> Members, out: &mut impl Write) -> anyhow::Result<()> {
+        let rows = rows.iter().map(|row| serde_json::from_str::<Members>(row.get()).map(&shape).context("read a row"));
         let rows: Vec<Members> = rows.collect::<anyhow::Result<_>>()?;
         let is_first = self.columns.is_empty();
         if let (true, Some(row)) = (is_first, rows.first()) {
@@ -86,7 +93,7 @@ impl Column {
 }
 
 /// A value as a person reads it: text without quotes, nothing for null, tags as `line=3, hall=2`.
-pub(super) fn shown(value: &RawValue) -> String {
+pub(crate) fn shown(value: &RawValue) -> String {
     let text = value.get();
     let shown = match text.as_bytes().first() {
         Some(b'n') => return String::new(),
@@ -110,7 +117,7 @@ mod tests {
         let (mut table, mut out) = (Table::default(), Vec::new());
         for page in pages {
             let rows: Vec<Box<RawValue>> = page.iter().map(|row| RawValue::from_string((*row).to_owned()).unwrap()).collect();
-            table.page(&rows, &mut out).unwrap();
+            table.page(&rows, |row| row, &mut out).unwrap();
         }
         String::from_utf8(out).unwrap()
     }

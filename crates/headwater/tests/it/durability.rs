@@ -6,8 +6,9 @@
 use crate::client::Ask;
 use crate::journal::{Journal, check};
 use crate::main_job::counts;
-use crate::oracle::{MONDAY, Reading, as_json, rfc3339};
+use crate::oracle::{MONDAY, Reading, SECOND, as_json, rfc3339};
 use crate::stack::{Builder, SOON, Stack, clean, wait_for};
+use headwater_core::clock::{Clock, SystemClock};
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -197,8 +198,13 @@ fn a_full_disk_pushes_back_still_reads_and_heals() {
     let stack = on_small_disk(Builder::default().env("HEADWATER_GATEWAY__APPEND_WAIT", "1s"), 24);
     let disk = stack.data_seen().parent().unwrap().to_owned();
     stack.send(&as_json(&[Reading::new("a", "m", MONDAY, 1.0)]));
+    // The only dead letter that there is to be, from a clock that was two seconds more than ten minutes ahead.
+    let ahead = (SystemClock.now().micros() + 602 * SECOND) / SECOND;
+    stack.post("/v1/readings", "application/json", format!(r#"{{"device":"b","metric":"m","ts":{ahead},"value":1}}"#)).expect(422);
     stack.settled();
     let before = counts(&stack.status());
+    let letter = stack.rows("/v1/dead-letters", &[])[0]["id"].as_str().unwrap().to_owned();
+    let retry = || stack.post(&format!("/v1/dead-letters/{letter}/retry"), "application/json", "");
 
     let filler = disk.join("filler");
     fill(&filler);
@@ -207,13 +213,17 @@ fn a_full_disk_pushes_back_still_reads_and_heals() {
     refused.problem();
     assert!(refused.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{refused:?}");
     assert_eq!(stack.rows("/v1/latest", &[])[0]["value"], json!(1.0), "reading goes on");
+    wait_for("a retry that would pass to find the disk full", SOON, || (retry().status == 503).then_some(()));
     counts(&stack.status());
 
     std::fs::remove_file(&filler).unwrap();
     wait_for("room to be noticed", SOON, || (stack.ask(&writing(2)).status == 200).then_some(()));
     stack.settled();
     let after = counts(&stack.status());
-    assert_eq!(after["dead"], 0, "a full disk makes no dead letters");
+    assert_eq!(after["dead"], 1, "a full disk makes no dead letters");
+    let letters = stack.rows("/v1/dead-letters", &[("state", "all")]);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    retry().ok();
     assert!(after["received"] > before["received"]);
     assert!(stack.is_ready());
 }

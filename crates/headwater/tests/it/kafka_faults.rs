@@ -6,7 +6,7 @@
 //! The long loop is one command: `HEADWATER_ROUNDS=50 cargo test -p headwater --features failpoints --test it kafka_faults`; a seed
 //! that is printed is given back as `HEADWATER_SEED`. How long readings stood still is printed (`--nocapture`), never judged.
 
-mod admin;
+pub(crate) mod admin;
 mod brokers;
 mod cluster;
 mod foreign;

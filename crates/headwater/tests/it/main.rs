@@ -24,6 +24,8 @@ mod connections;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod deploy;
 #[cfg(test)]
 mod doctor;

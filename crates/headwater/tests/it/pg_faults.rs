@@ -156,6 +156,7 @@ impl World {
             assert!(code == "store_unavailable" || code == "store_busy", "{path}: {code}");
             assert!(answer.header("retry-after").is_some(), "{path} says when to come again");
         }
+        self.api().post("/v1/dead-letters/retry", "application/json", "").expect(503).problem();
     }
 
     /// `headwater verify` finds nothing.

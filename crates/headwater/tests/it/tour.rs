@@ -81,8 +81,9 @@ fn check(shown: &[&str], said: &str) {
     assert!(shown[4].lines().any(|line| line.starts_with("2026-01-05T08:00:00Z,temperature,") && line.contains(",4,")), "{}", shown[4]);
     has(5, &[r#""count":3"#, r#""min":21.5"#, r#""max":22.4"#, r#""percentile_error":0"#]);
     has(6, &["not_numeric", "hot", "oven", r#""received":10"#, r#""dead":1"#, r#""in_flight":0"#]);
-    has(7, &[r#"headwater_store_readings{outcome="stored"}"#, r#"headwater_store_readings{outcome="unsealed"}"#]);
-    has(8, &[r#""accepted":1"#]);
-    has(9, &["copy is a whole copy", "every checksum right", "no difference"]);
-    has(10, &[r#""for_s":"#]);
+    has(7, &["accepted", "retried"]);
+    has(8, &[r#"headwater_store_readings{outcome="stored"}"#, r#"headwater_store_readings{outcome="unsealed"}"#]);
+    has(9, &[r#""accepted":1"#]);
+    has(10, &["copy is a whole copy", "every checksum right", "no difference"]);
+    has(11, &[r#""for_s":"#]);
 }

@@ -4,7 +4,7 @@ use super::{Stage, adds_up, quick};
 use crate::Config;
 use headwater_contract::builders::{START, at, reading};
 use headwater_contract::{LogCall, MemoryLog, MemoryStore, StoreCall};
-use headwater_core::dead_letter::{DeadLetter, PART_BYTES, Reason};
+use headwater_core::dead_letter::{KeptLetter, PART_BYTES, Reason};
 use headwater_core::log::{EventLog, Foreign, LogError};
 use headwater_core::store::{StoreError, Totals};
 
@@ -40,13 +40,13 @@ impl Told {
     }
 
     /// In the order of the record.
-    async fn letters(&self) -> Vec<DeadLetter> {
+    async fn letters(&self) -> Vec<KeptLetter> {
         let mut letters = self.stage.letters().await;
         letters.sort_by_key(|letter| letter.detail.clone());
         letters
     }
 
-    async fn letter(&self) -> DeadLetter {
+    async fn letter(&self) -> KeptLetter {
         let mut letters = self.letters().await;
         assert_eq!(letters.len(), 1, "{letters:?}");
         letters.remove(0)
@@ -179,7 +179,7 @@ async fn long_bytes_are_kept_whole() {
     assert_eq!((whole.counts(), whole.letter().await.bytes.len()), ((1, 1), 2 * PART_BYTES + 4));
     let item = format!(r#"{{"device":"d","metric":"m","value":"{long}"}}"#);
     let part = Told::one("application/json", None, &format!("[{item},{{\"device\":\"d\",\"metric\":\"m\",\"value\":1}}]")).await;
-    assert_eq!((part.counts(), part.letter().await.bytes), ((2, 1), item.into_bytes()));
+    assert_eq!((part.counts(), part.letter().await.letter.bytes), ((2, 1), item.into_bytes()));
     // Longer ones than will be decoded.
     let huge = Told::one("text/plain", None, &"m,device=d value=1\n".repeat(250_000)).await;
     let letter = huge.letter().await;
@@ -228,8 +228,9 @@ async fn foreign_records_and_those_of_gateways_share_batches_and_limits() {
         assert_eq!(stage.series(device, "t").await, (0..20).map(|i| (at(i).0, i as f64)).collect::<Vec<_>>());
     }
     let letters = stage.letters().await;
-    assert_eq!(letters.len(), 40, "a refused line and a series beyond the limit have ids of their own");
-    assert_eq!(letters.iter().filter(|l| l.reason == Reason::SeriesLimit).count(), 20);
+    assert_eq!(letters.len(), 21, "each refused line has an id of its own, the one reading beyond the limit always the same");
+    let beyond: Vec<_> = letters.iter().filter(|l| l.reason == Reason::SeriesLimit).map(|l| (l.count, l.history.seen)).collect();
+    assert_eq!((beyond, letters.iter().map(|l| l.count).sum::<u64>()), (vec![(20, 20)], 40));
 }
 
 #[tokio::test]

@@ -9,12 +9,13 @@ use super::rows::escaped;
 use super::{Store, WAIT, int};
 use crate::error::{Done, on_write};
 use crate::pool::Session;
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::{DeadLetter, KeptLetter};
 use headwater_core::store::Result;
 use std::borrow::Cow;
 use uuid::Uuid;
 
 const INSERT: &str = include_str!("../sql/store/insert_letters.sql");
+const SET_HISTORIES: &str = include_str!("../sql/store/moving_letters.sql");
 const DROP_OLDEST: &str = include_str!("../sql/store/drop_oldest_letters.sql");
 
 /// The most that one statement is given.
@@ -30,7 +31,7 @@ pub(super) struct Quota {
     pub(super) bytes: u64,
 }
 
-/// Puts letters away.
+/// Puts letters away. Those of one id and part stay in their order.
 pub(super) async fn keep(session: &Session, letters: &[DeadLetter]) -> Done<()> {
     let mut sorted: Vec<&DeadLetter> = letters.iter().collect();
     sorted.sort_by_key(|letter| (letter.id, letter.part));
@@ -77,6 +78,24 @@ async fn insert(session: &Session, letters: &[&DeadLetter]) -> Done<()> {
         )
         .await
         .map(drop)
+}
+
+/// Says what became of letters that were put, as it was where they come from.
+pub(super) async fn set_histories(session: &Session, letters: &[KeptLetter]) -> Done<()> {
+    fn column<'a, T>(letters: &'a [KeptLetter], of: impl Fn(&'a KeptLetter) -> T) -> Vec<T> {
+        letters.iter().map(of).collect()
+    }
+    let ids: Vec<Uuid> = column(letters, |kept| kept.id);
+    let counts: Vec<i64> = column(letters, |kept| int(kept.count));
+    let last_seen: Vec<i64> = column(letters, |kept| kept.history.last_seen.0);
+    let seen: Vec<i64> = column(letters, |kept| int(kept.history.seen));
+    let states: Vec<&str> = column(letters, |kept| kept.history.state.as_str());
+    let attempts: Vec<i64> = column(letters, |kept| int(kept.history.attempts));
+    let last = |kept: &'_ KeptLetter| kept.history.last_attempt.clone();
+    let times: Vec<Option<i64>> = column(letters, |kept| last(kept).map(|attempt| attempt.at.0));
+    let outcomes: Vec<Option<&str>> = column(letters, |kept| last(kept).map(|attempt| attempt.outcome.as_str()));
+    let details: Vec<Option<String>> = column(letters, |kept| last(kept).map(|attempt| escaped(&attempt.detail).into_owned()));
+    session.execute(SET_HISTORIES, &[&ids, &counts, &last_seen, &seen, &states, &attempts, &times, &outcomes, &details]).await.map(drop)
 }
 
 /// Keeps the quota, after a commit. What fails here is tried again after the next one with letters.

@@ -1,11 +1,12 @@
 //! The store: what ingest commits, what is sealed, and what questions are answered from.
 //!
-//! Owns: [`Store`], the seam's [`Ingestion`], [`Sealing`] and [`Queries`]. Does not know: how connections are made, what sealing is.
-//! Files: [`ingestion`] commits, [`registry`] new series, [`letters`] dead letters and their quota; [`sealing`] what the sealer reads,
+//! Owns: [`Store`], the seam's [`Ingestion`], [`Sealing`], [`Queries`] and (in [`attempts`]) `DeadLetters`. Does not know: how connections are made, what sealing is.
+//! Files: [`ingestion`] commits, [`registry`] new series, [`letters`] dead letters and their quota, [`attempts`] what people do about them; [`sealing`] what the sealer reads,
 //! [`replace`] what it writes; [`moving`] filling a new store from another one; [`snapshot`] the seam's calls on one state, [`queries`] and [`history`] the statements behind them; [`blocks`]
 //! and [`chunks`] rows of arrays, [`rows`] other columns as words.
 //! Invariants: see [`crate`]. Nothing of this process is state: any number of processes may do the same.
 
+mod attempts;
 mod blocks;
 mod chunks;
 mod history;

@@ -14,7 +14,7 @@ use super::replace::{Ready, delete_chunks};
 use super::{Store, WAIT, aside, int, letters, queries, registry, within};
 use crate::error::{Done, on_commit, on_write};
 use crate::pool::Session;
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::{DeadLetter, KeptLetter};
 use headwater_core::failpoint;
 use headwater_core::seal::{ChunkKey, RollupKey, StoredChunk};
 use headwater_core::series::{Series, Shard};
@@ -154,16 +154,17 @@ impl Mover {
         Ok(())
     }
 
-    /// Puts whole dead letters; one that is there already changes nothing.
+    /// Puts whole dead letters with what became of them; one that is there already changes nothing.
     ///
     /// # Errors
     /// As everything that writes.
-    pub async fn put_dead_letters(&self, letters: &[DeadLetter]) -> Result<()> {
-        let parts: Vec<DeadLetter> = letters.iter().flat_map(parts_of).collect();
+    pub async fn put_dead_letters(&self, letters: &[KeptLetter]) -> Result<()> {
+        let parts: Vec<DeadLetter> = letters.iter().flat_map(|kept| parts_of(&kept.letter)).collect();
         let session = self.store.pool.get(WAIT).await?;
         let work = async {
             session.begin().await?;
             letters::keep(&session, &parts).await?;
+            letters::set_histories(&session, letters).await?;
             session.commit().await
         };
         let done = within(self.store.commit_timeout, work).await;
@@ -253,9 +254,7 @@ async fn finish(session: &Session, account: &Account, totals: &Totals) -> Done<(
     let duplicate: Vec<i64> = outcomes.iter().map(|(_, outcomes)| int(outcomes.duplicate)).collect();
     let conflict: Vec<i64> = outcomes.iter().map(|(_, outcomes)| int(outcomes.conflict)).collect();
     session.execute(SHARDS, &[&shards, &stored, &duplicate, &conflict]).await?;
-    if account.dead_letters_dropped > 0 {
-        session.execute(DROPPED, &[&int(account.dead_letters_dropped)]).await?;
-    }
+    session.execute(DROPPED, &[&int(account.dead_letters_dropped), &int(account.dead_letters_discarded)]).await?;
     write_gaps(session, &account.gaps).await?;
     write_positions(session, &account.positions).await?;
     let found = queries::totals(session).await?;

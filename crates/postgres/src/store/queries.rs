@@ -8,7 +8,7 @@ use super::{aside, blocks, int, shard_of, uint};
 use crate::error::Done;
 use crate::pool::{Params, Session};
 use headwater_core::block::BlockStats;
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::KeptLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::glob::DevicePatterns;
 use headwater_core::log::Position;
@@ -54,8 +54,10 @@ pub(super) async fn totals(session: &Session) -> Done<Totals> {
         conflict: number(4)?,
         unsealed: number(5)?,
         dead_letters: number(6)?,
-        dead_letters_dropped: number(7)?,
-        gaps: number(8)?,
+        dead_letters_open: number(7)?,
+        dead_letters_dropped: number(8)?,
+        dead_letters_discarded: number(9)?,
+        gaps: number(10)?,
         positions: positions(session).await?,
     })
 }
@@ -106,16 +108,16 @@ pub(super) async fn blocks(session: &Session, shard: Shard, range: TimeRange, af
 }
 
 /// A page of letters, and whether there are more.
-pub(super) async fn dead_letters(session: &Session, query: &DeadLetterQuery, max_bytes: usize) -> Done<(Vec<DeadLetter>, bool)> {
+pub(super) async fn dead_letters(session: &Session, query: &DeadLetterQuery, max_bytes: usize) -> Done<(Vec<KeptLetter>, bool)> {
     let (mut page, mut taken) = (Vec::new(), 0u64);
     let mut before = query.after.map_or((i64::MAX, Uuid::max()), |(time, id)| (time.0, id));
     let (to, from) = (query.to.map_or(i64::MAX, |to| to.0), query.from.map_or(i64::MIN, |from| from.0));
-    let reason = query.reason.map(|reason| reason.as_str());
+    let (reason, state) = (query.reason.map(|reason| reason.as_str()), query.state.map(|state| state.as_str()));
     let asked = query.limit.saturating_add(1).clamp(LEAST_ROWS, MOST_ROWS);
     loop {
-        let rows = session.query(DEAD_LETTERS, &[&before.0, &before.1, &to, &from, &reason, &(asked as i64)]).await?;
+        let rows = session.query(DEAD_LETTERS, &[&before.0, &before.1, &to, &from, &reason, &state, &(asked as i64)]).await?;
         for row in &rows {
-            let LetterRow { bytes, letter } = rows::letter(row)?;
+            let LetterRow { bytes, kept: letter } = rows::letter(row)?;
             before = (letter.received_at.0, letter.id);
             if !may_see(query, letter.device.as_deref()) {
                 continue;
@@ -140,19 +142,19 @@ fn may_see(query: &DeadLetterQuery, device: Option<&str>) -> bool {
     allowed && (query.devices.is_empty() || device.is_some_and(|device| query.devices.iter().any(|glob| glob.matches(device))))
 }
 
-pub(super) async fn dead_letter(session: &Session, id: Uuid) -> Done<Option<DeadLetter>> {
+pub(super) async fn dead_letter(session: &Session, id: Uuid) -> Done<Option<KeptLetter>> {
     let Some(row) = session.query_opt(DEAD_LETTER, &[&id]).await? else { return Ok(None) };
-    let letters = with_bytes(session, vec![rows::letter(&row)?.letter]).await?;
+    let letters = with_bytes(session, vec![rows::letter(&row)?.kept]).await?;
     Ok(letters.into_iter().next())
 }
 
 /// Letters put together from their parts.
-async fn with_bytes(session: &Session, mut letters: Vec<DeadLetter>) -> Done<Vec<DeadLetter>> {
+async fn with_bytes(session: &Session, mut letters: Vec<KeptLetter>) -> Done<Vec<KeptLetter>> {
     let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id).collect();
     let places: HashMap<Uuid, usize> = ids.iter().copied().zip(0..).collect();
     for row in session.query(LETTER_PARTS, &[&ids]).await? {
         if let Some(&place) = places.get(&row.try_get(0)?) {
-            letters[place].bytes.extend_from_slice(row.try_get(1)?);
+            letters[place].letter.bytes.extend_from_slice(row.try_get(1)?);
         }
     }
     Ok(letters)

@@ -5,7 +5,7 @@
 
 use super::uint;
 use crate::error::{Done, corrupt};
-use headwater_core::dead_letter::{DeadLetter, Origin, Reason};
+use headwater_core::dead_letter::{Attempt, DeadLetter, History, KeptLetter, LetterState, Origin, Reason, RetryOutcome};
 use headwater_core::log::{LogId, Position};
 use headwater_core::seal::{Level, RollupKey};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
@@ -69,10 +69,10 @@ pub(super) fn rollup(row: &Row) -> Done<(RollupKey, Summary)> {
 /// A letter without its bytes, and how many its parts have.
 pub(super) struct LetterRow {
     pub(super) bytes: u64,
-    pub(super) letter: DeadLetter,
+    pub(super) kept: KeptLetter,
 }
 
-/// `id, received_at, reason, detail, device, format, count, parts, bytes, log, partition, position`
+/// `id, received_at, reason, detail, device, format, count, parts, bytes, log, partition, position`, then what [`history`] reads
 pub(super) fn letter(row: &Row) -> Done<LetterRow> {
     let id: Uuid = row.try_get(0)?;
     let (reason, parts): (&str, i32) = (row.try_get(2)?, row.try_get(7)?);
@@ -95,7 +95,28 @@ pub(super) fn letter(row: &Row) -> Done<LetterRow> {
         parts: parts as u32,
         origin,
     };
-    Ok(LetterRow { bytes: uint(row.try_get(8)?), letter })
+    Ok(LetterRow { bytes: uint(row.try_get(8)?), kept: KeptLetter { history: history(row, 12, id, letter.received_at)?, letter } })
+}
+
+/// `last_seen, seen, state, attempts, attempted_at, outcome, attempt_detail` from `column` on
+pub(super) fn history(row: &Row, column: usize, id: Uuid, received_at: Timestamp) -> Done<History> {
+    let unknown = |what: &str, word: &str| corrupt(format!("dead letter {id} has the unknown {what} {word:?}"));
+    let state: &str = row.try_get(column + 2)?;
+    let last_attempt = match (row.try_get::<_, Option<i64>>(column + 4)?, row.try_get::<_, Option<&str>>(column + 5)?) {
+        (Some(at), Some(outcome)) => Some(Attempt {
+            at: Timestamp(at),
+            outcome: RetryOutcome::parse(outcome).ok_or_else(|| unknown("outcome", outcome))?,
+            detail: row.try_get::<_, Option<&str>>(column + 6)?.map(unescaped).unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    Ok(History {
+        last_seen: row.try_get::<_, Option<i64>>(column)?.map_or(received_at, Timestamp),
+        seen: uint(row.try_get(column + 1)?),
+        state: LetterState::parse(state).ok_or_else(|| unknown("state", state))?,
+        attempts: uint(row.try_get(column + 3)?),
+        last_attempt,
+    })
 }
 
 /// A text that may hold NUL, as one that PostgreSQL can keep: a backslash stands as two, NUL as backslash and 0.

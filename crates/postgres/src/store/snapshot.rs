@@ -12,7 +12,7 @@ use crate::error::{Done, Fault, on_read};
 use crate::pool::{Pool, Session};
 use headwater_core::BoxFuture;
 use headwater_core::block::BlockStats;
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::KeptLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::log::Position;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
@@ -241,7 +241,7 @@ impl Snapshot for Pinned {
         })
     }
 
-    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<KeptLetter>, bool)>> {
         Box::pin(async move {
             let lent = self.lend()?;
             let answered = self.in_time(queries::dead_letters(&lent.session, query, max_bytes)).await;
@@ -249,7 +249,7 @@ impl Snapshot for Pinned {
         })
     }
 
-    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<KeptLetter>>> {
         Box::pin(async move {
             let lent = self.lend()?;
             let answered = self.in_time(queries::dead_letter(&lent.session, id)).await;

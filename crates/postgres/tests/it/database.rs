@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../src/sql/0001_init.sql"),
     include_str!("../../src/sql/0002_views.sql"),
     include_str!("../../src/sql/0003_moves.sql"),
+    include_str!("../../src/sql/0004_letters.sql"),
 ];
 
 static MADE: AtomicU64 = AtomicU64::new(0);

@@ -35,9 +35,18 @@ fn account() -> (Account, Totals) {
         gaps: vec![Gap { log, partition: 0, from: 1, to: 3 }],
         next_series: 1,
         dead_letters_dropped: 4,
+        dead_letters_discarded: 2,
     };
-    let totals =
-        Totals { received: 3, stored: 2, duplicate: 1, positions: vec![position], dead_letters_dropped: 4, gaps: 1, ..Totals::default() };
+    let totals = Totals {
+        received: 3,
+        stored: 2,
+        duplicate: 1,
+        positions: vec![position],
+        dead_letters_dropped: 4,
+        dead_letters_discarded: 2,
+        gaps: 1,
+        ..Totals::default()
+    };
     (account, totals)
 }
 

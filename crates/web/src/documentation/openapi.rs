@@ -24,6 +24,7 @@ const PARTS: &[&str] = &[
     include_str!("../../openapi/answers.json"),
     include_str!("../../openapi/forms.json"),
     include_str!("../../openapi/rows.json"),
+    include_str!("../../openapi/letters.json"),
     include_str!("../../openapi/schemas.json"),
 ];
 

@@ -57,7 +57,7 @@ impl<'a, 'c> Items<'a, 'c> {
         let device = self.members.device.map(string);
         let result = self.readings(&item, device.as_ref());
         if let Err(problem) = result {
-            let named = device.as_ref().and_then(|text| text.as_deref());
+            let named = device.as_ref().map_or(self.sink.context.own_device, |text| text.as_deref());
             self.sink.refuse(&item, problem, named, self.members.n_metrics.max(1));
         }
     }

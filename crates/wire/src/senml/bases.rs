@@ -6,6 +6,7 @@
 
 use super::fields::{Field, Fields};
 use super::seconds;
+use crate::Base as Needed;
 use crate::number;
 use crate::sink::{Problem, quoted};
 use headwater_core::dead_letter::Reason;
@@ -22,11 +23,18 @@ pub(super) struct Bases<'a> {
     pub(super) unit: Base<Cow<'a, str>>,
     pub(super) value: Base<Option<f64>>,
     lost: Option<String>,
+    /// The fields as they were written, in the order of [`RAW`].
+    raw: [Option<&'a str>; RAW.len()],
 }
+
+/// The fields that hold for records to come.
+const RAW: [Field; 4] = [Field::BaseName, Field::BaseTime, Field::BaseUnit, Field::BaseValue];
+/// Longer base fields are not repeated for each record that is refused under them.
+const MOST_REPEATED_BYTES: usize = 1024;
 
 impl Default for Bases<'_> {
     fn default() -> Self {
-        Self { name: Ok(Cow::Borrowed("")), time: Ok(0), unit: Ok(Cow::Borrowed("")), value: Ok(None), lost: None }
+        Self { name: Ok(Cow::Borrowed("")), time: Ok(0), unit: Ok(Cow::Borrowed("")), value: Ok(None), lost: None, raw: [None; RAW.len()] }
     }
 }
 
@@ -49,6 +57,22 @@ impl<'a> Bases<'a> {
         if let Some(raw) = fields.get(Field::BaseValue) {
             self.value = base_value(raw).map(Some).map_err(of);
         }
+        for (kept, field) in self.raw.iter_mut().zip(RAW) {
+            *kept = fields.get(field).or(*kept);
+        }
+    }
+
+    /// What a record needs that is kept apart from those before it.
+    pub(super) fn needed(&self) -> Needed {
+        let given: Vec<_> = RAW.iter().zip(self.raw).filter_map(|(field, raw)| Some((field.label(), raw?))).collect();
+        if self.lost.is_some() || given.iter().map(|(_, raw)| raw.len()).sum::<usize>() > MOST_REPEATED_BYTES {
+            return Needed::Lost;
+        }
+        if given.is_empty() {
+            return Needed::None;
+        }
+        let members: Vec<String> = given.iter().map(|(label, raw)| format!("{label:?}:{raw}")).collect();
+        Needed::Fields(format!("{{{}}}", members.join(",")))
     }
 
     /// From here on nothing can be resolved; the first reason stays.

@@ -7,7 +7,7 @@ use headwater_core::time::Timestamp;
 use proptest::prelude::*;
 
 fn decode_at(received_at: Timestamp, body: &str) -> Decoded {
-    let context = Context { received_at, ..context() };
+    let context = Context { received_at, now: received_at, ..context() };
     let decoded = try_decode(body.as_bytes(), &context).unwrap();
     check_invariants(body.as_bytes(), &decoded, &context);
     decoded
@@ -305,4 +305,28 @@ proptest! {
             seconds::time(sum + sum, NOW);
         }
     }
+}
+
+#[test]
+fn a_refused_record_kept_with_its_base_fields_is_refused_alone_for_the_same_reason() {
+    let bodies = [
+        r#"[{"bn":"d/","bt":1763910000,"bu":"V","bv":1,"n":"a","v":1},{"n":"b","v":"x"},{"bt":-3,"n":"c","v":[]},{"n":"d","t":601,"v":2}]"#,
+        r#"[{"bn":"d/","n":"a","v":1},{"bt":"now"},{"n":"b","v":2},{"bn":7},{"n":"c","v":2}]"#,
+    ];
+    for body in bodies {
+        let decoded = decode(body);
+        assert!(decoded.refused.len() >= 2);
+        let letters = crate::letters::of_items("senml", body.as_bytes(), &decoded.refused, 1000, &mut |_| uuid::Uuid::nil());
+        for (refused, letter) in decoded.refused.iter().zip(&letters) {
+            assert_eq!(letter.format, "senml+base");
+            let again = super::decode(&letter.bytes, &context()).unwrap();
+            let told: Vec<_> = again.refused.iter().map(|refused| (refused.reason, refused.count)).collect();
+            assert_eq!((told, again.batch.len()), (vec![(refused.reason, 1)], 0), "{}", String::from_utf8_lossy(&letter.bytes));
+        }
+    }
+    // Nothing to repeat, and nothing that could be.
+    let base = |body: &str| decode(body).refused.last().map(|refused| refused.base.clone());
+    assert_eq!(base(r#"[{"n":"d/a","v":"x"}]"#), Some(crate::Base::None));
+    assert_eq!(base(r#"[{"bn":"d/","bx_":1},{"n":"a","v":1}]"#), Some(crate::Base::Lost));
+    assert_eq!(base(&format!(r#"[{{"bn":"{}/"}},{{"n":"a","v":"x"}}]"#, "d".repeat(2000))), Some(crate::Base::Lost));
 }

@@ -3,7 +3,7 @@
 use headwater_contract::MemoryStore;
 use headwater_core::BoxFuture;
 use headwater_core::block::BlockStats;
-use headwater_core::dead_letter::DeadLetter;
+use headwater_core::dead_letter::KeptLetter;
 use headwater_core::filter::SeriesFilter;
 use headwater_core::seal::{ChunkKey, Level, RollupKey, StoredChunk};
 use headwater_core::series::{Series, SeriesId, SeriesKey, Shard};
@@ -132,11 +132,11 @@ impl Snapshot for Counted {
         })
     }
 
-    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<DeadLetter>, bool)>> {
+    fn dead_letters<'a>(&'a mut self, query: &'a DeadLetterQuery, max_bytes: usize) -> BoxFuture<'a, Result<(Vec<KeptLetter>, bool)>> {
         self.snapshot.dead_letters(query, max_bytes)
     }
 
-    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    fn dead_letter(&mut self, id: Uuid) -> BoxFuture<'_, Result<Option<KeptLetter>>> {
         self.snapshot.dead_letter(id)
     }
 }

@@ -1,1 +1,1 @@
-SELECT batch, number, parts, have FROM dead_letters WHERE id = ?1
+SELECT batch, number, parts, have, state FROM dead_letters WHERE id = ?1

@@ -1,1 +1,1 @@
-SELECT batch, number, bytes, have = parts FROM dead_letters ORDER BY batch, number
+SELECT batch, number, bytes, have = parts, state FROM dead_letters ORDER BY batch, number

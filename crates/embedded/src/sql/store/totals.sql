@@ -10,5 +10,7 @@ SELECT
        FROM open_blocks INDEXED BY open_blocks_fresh CROSS JOIN shards USING (shard)
        WHERE merged = 0 AND batch > taken),
     (SELECT letters FROM state),
+    (SELECT letters - letters_settled FROM state),
     (SELECT letters_dropped FROM state),
+    (SELECT letters_discarded FROM state),
     (SELECT count(*) FROM gaps)

@@ -7,6 +7,7 @@ use crate::error::Fault;
 use crate::{migrations, sqlite};
 use headwater_core::block;
 use headwater_core::chunk;
+use headwater_core::dead_letter::{DeadLetter, History, KeptLetter};
 use headwater_core::seal::{self, ChunkKey, Level, Replacement, RollupKey, StoredChunk};
 use headwater_core::series::{SHARDS, SeriesId, Shard};
 use headwater_core::store::{Backlog, Batch, BatchId, Blocks, Ingestion, LoadBudget, Queries, Replaced, Sealing, StoreError, Version};
@@ -315,14 +316,16 @@ async fn a_store_from_before_sealing_keeps_what_it_has() {
     let backlog = Backlog { shard: Shard(3), readings: 100, unmerged: 1, widest: 1, oldest: Timestamp(0) };
     assert_eq!(within(machine.store.backlog()).await.unwrap(), [backlog], "it is due");
     assert_eq!(blocks(&machine, Shard(3)).await, [(BatchId(1), block.clone())]);
-    commit_letters(&machine.store, vec![headwater_core::dead_letter::DeadLetter { origin: None, ..letter(8, 2) }]).await;
+    commit_letters(&machine.store, vec![DeadLetter { origin: None, ..letter(8, 2) }]).await;
     let mut snapshot = within(machine.store.snapshot(LONG)).await.unwrap();
-    for expected in [letter(7, 2), headwater_core::dead_letter::DeadLetter { origin: None, ..letter(8, 2) }] {
-        assert_eq!(within(snapshot.dead_letter(expected.id)).await.unwrap(), Some(expected));
+    for expected in [letter(7, 2), DeadLetter { origin: None, ..letter(8, 2) }] {
+        let history = History::new(expected.received_at);
+        let kept = within(snapshot.dead_letter(expected.id)).await.unwrap();
+        assert_eq!(kept, Some(KeptLetter { letter: expected, history }), "open, and seen once");
     }
     seal_shard(&machine, Shard(3)).await;
     let totals = within(within(machine.store.snapshot(LONG)).await.unwrap().totals()).await.unwrap();
-    assert_eq!((totals.received, totals.stored, totals.unsealed, totals.dead_letters), (100, 100, 0, 2));
+    assert_eq!((totals.received, totals.stored, totals.unsealed, totals.dead_letters, totals.dead_letters_open), (100, 100, 0, 2, 2));
 }
 
 #[tokio::test]

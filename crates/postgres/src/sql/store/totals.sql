@@ -7,5 +7,7 @@ SELECT
     -- From the rows themselves, so that a block that is gone shows in the conservation check.
     (SELECT coalesce(sum(readings), 0)::bigint FROM blocks),
     (SELECT coalesce(sum(letters), 0)::bigint FROM letter_tally),
+    (SELECT coalesce(sum(letters - settled), 0)::bigint FROM letter_tally),
     (SELECT coalesce(sum(dropped), 0)::bigint FROM letter_tally),
+    (SELECT coalesce(sum(discarded), 0)::bigint FROM letter_tally),
     (SELECT count(*) FROM gaps)

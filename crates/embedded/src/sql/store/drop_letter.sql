@@ -1,0 +1,1 @@
+DELETE FROM dead_letters WHERE batch = ?1 AND number = ?2

@@ -1,0 +1,1 @@
+DELETE FROM dead_letter_parts WHERE batch = ?1 AND number = ?2
