@@ -18,6 +18,7 @@ fn way_back(site: &Site, stop: &CancellationToken) -> Readmission {
         decode_budget: Arc::clone(&site.budget),
         clock_floor: START.plus(-1),
         health: site.health.clone(),
+        metrics: crate::Metrics::default(),
     };
     let config = Config { append_wait: Duration::from_millis(100), ..Config::default() };
     Readmission::new(config, deps, stop.clone())

@@ -52,6 +52,7 @@ fn all(settings: &Settings) -> serde_json::Result<Vec<(&'static str, Map<String,
         ("api", written(&settings.api)?),
         ("auth", written(&settings.auth)?),
         ("retention", written(&settings.retention)?),
+        ("dead_letters", written(&settings.dead_letters)?),
         ("logging", written(&settings.logging)?),
     ])
 }

@@ -108,7 +108,7 @@ impl Retention {
 }
 
 /// `[dead_letters]`: how much of what was refused is kept. Beyond any of it the oldest go, and are counted.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DeadLetters {
     /// Letters at most.
