@@ -181,7 +181,7 @@ async fn a_discarded_letter_is_gone_from_the_list_and_cannot_be_retried() {
 fn every_retry_is_counted_by_what_came_of_it() {
     use super::super::Tried;
     use headwater_core::dead_letter::RetryOutcome::{Accepted, Partly, Rejected};
-    let tried = Tried::default();
+    let tried = Tried::new(&mut headwater_core::metrics::Registry::default());
     [Accepted, Partly, Rejected, Accepted, Accepted].into_iter().for_each(|outcome| tried.count(outcome));
     assert_eq!(tried.counts(), (3, 2));
 }
