@@ -71,8 +71,10 @@ impl Notifier {
             }
         };
         tokio::select! {
-            done = work => done,
+            // Asked before the work begins, however short it is.
+            biased;
             () = asking => std::future::pending().await,
+            done = work => done,
         }
     }
 

@@ -50,6 +50,11 @@ impl Ask {
         Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None, anonymous: false }
     }
 
+    /// Whether it asks this path, with whatever query.
+    pub(crate) fn is_of(&self, path: &str) -> bool {
+        self.target.split('?').next() == Some(path)
+    }
+
     /// A POST with a body; an empty `kind` sends no Content-Type.
     pub(crate) fn post(target: &str, kind: &str, body: impl Into<Vec<u8>>) -> Self {
         let mut ask = Self::new("POST", target);

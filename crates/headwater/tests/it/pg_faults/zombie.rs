@@ -97,7 +97,7 @@ fn a_writer_that_stalls_between_statements_is_ended_by_the_server_and_then_fence
         load.during(&gateway, || {
             load.more(20 + random.below(20) as usize);
             // It holds the ids of dead letters that the other one is going to write.
-            let pid = stall(&world, "dead_letters", "%INSERT INTO dead_letters", "idle in transaction ClientRead");
+            let pid = stall(&world, "dead_letters", "%WITH sent AS", "idle in transaction ClientRead");
             takes_over(&mut world, &load, &pid, true);
         });
         world.ends_well(&load);
