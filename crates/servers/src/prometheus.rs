@@ -64,6 +64,11 @@ fn unpack(dir: &Path) -> anyhow::Result<()> {
 }
 
 impl Programs {
+    /// Where `promtool` is.
+    pub fn promtool_path(&self) -> &Path {
+        &self.promtool
+    }
+
     /// Runs promtool; gives what it printed.
     ///
     /// # Errors

@@ -6,9 +6,8 @@ use crate::client::Ask;
 use crate::stack::{Stack, clean};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::path::Path;
+use std::process::Stdio;
 
 /// A scrape.
 pub(crate) struct Scraped {
@@ -80,29 +79,10 @@ impl Scraped {
     }
 }
 
-/// Where promtool is: on the path, otherwise unpacked from Debian's package the first time.
-static PROMTOOL: LazyLock<PathBuf> = LazyLock::new(|| {
-    let is_there = |path: &Path| Command::new(path).arg("--version").output().is_ok_and(|output| output.status.success());
-    let on_path = PathBuf::from("promtool");
-    if is_there(&on_path) {
-        return on_path;
-    }
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prometheus");
-    let promtool = dir.join("usr/bin/promtool");
-    if !is_there(&promtool) {
-        let fetch = format!(
-            "mkdir -p {0} && cd {0} && (apt-get download prometheus || (apt-get update && apt-get download prometheus)) && dpkg-deb --extract prometheus_*.deb .",
-            dir.display()
-        );
-        let output = Command::new("sh").args(["-c", &fetch]).output().unwrap();
-        assert!(is_there(&promtool), "the test needs promtool: `apt-get install prometheus`; {}", String::from_utf8_lossy(&output.stderr));
-    }
-    promtool
-});
-
 /// What `promtool check metrics` has to say: nothing.
 pub(crate) fn lint(text: &str) {
-    let mut promtool = clean(PROMTOOL.to_str().unwrap());
+    let programs = headwater_servers::install_prometheus().unwrap();
+    let mut promtool = clean(programs.promtool_path().to_str().unwrap());
     let mut child =
         promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
